@@ -1,0 +1,1 @@
+"""Airflow DAGs: schedule, order, retries, pools, assets, parameters. Nothing is computed here."""

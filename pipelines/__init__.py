@@ -1,0 +1,1 @@
+"""The steps of the pipeline, one module a step, and what they share."""

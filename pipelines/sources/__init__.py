@@ -1,0 +1,34 @@
+"""The kinds of source there are. A kind is one module of this package that defines ``KIND``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from pipelines.errors import UsageError
+from pipelines.settings import nearest
+from pipelines.sources.base import Kind
+
+MODULES = {
+    "zendesk": "zendesk",
+    "web_reviews": "web_reviews",
+    "csv": "files",
+    "jsonl": "files",
+    "parquet": "files",
+    "excel": "files",
+}
+
+
+def find_kind(name: str) -> Kind:
+    """The kind of that name; UsageError with the nearest name if there is none."""
+    module = MODULES.get(name)
+    if module is None:
+        raise UsageError(
+            f"unknown source kind {name!r}{nearest(name, list(MODULES))}; "
+            f"kinds are: {', '.join(sorted(MODULES))}"
+        )
+    kinds: dict[str, Kind] = import_module(f"pipelines.sources.{module}").KINDS
+    return kinds[name]
+
+
+def all_kinds() -> list[Kind]:
+    return [find_kind(name) for name in MODULES]
