@@ -22,8 +22,8 @@ ITEM = "item."
 class Field:
     """Where one canonical column comes from.
 
-    ``path`` is a dotted path in the record; after ``explode``, ``item.`` begins a path in the list's
-    item. ``values`` maps source values to canonical ones (compared in lower case); a value outside
+    ``path`` is a dotted path in the record; after ``explode``, ``item.`` begins a path in the
+    list's item. ``values`` maps source values to canonical ones (compared in lower case); a value outside
     it gives ``other`` if the column allows it (``unknown``), else the reason ``unknown_value``.
     """
 

@@ -53,17 +53,17 @@ class Table(BaseModel):
 
 class Project(Table):
     home: str = "data"
-    lake: str | None = Field(None, description="folder or object-store URL; default: home/lake")
+    lake: str | None = Field(default=None, description="folder or object-store URL; default: home/lake")
     time_zone: TimeZone = "Asia/Shanghai"
     languages: list[str] = ["en", "zh"]
-    calendar: str | None = Field(None, description="work calendar of cases without a team")
+    calendar: str | None = Field(default=None, description="work calendar of cases without a team")
 
 
 class Expectation(Table):
     """Declared bounds of a source: outside them a run flags it."""
 
-    rows_min: int | None = Field(None, ge=0, description="fewest records a run should capture")
-    rows_max: int | None = Field(None, ge=0, description="most records a run should capture")
+    rows_min: int | None = Field(default=None, ge=0, description="fewest records a run should capture")
+    rows_max: int | None = Field(default=None, ge=0, description="most records a run should capture")
     fill: dict[str, float] = Field(
         default_factory=dict, description="least share filled, by column"
     )
@@ -87,8 +87,8 @@ class Calendar(Table):
     name: str = Field(pattern=NAME_PATTERN)
     time_zone: TimeZone
     hours: dict[str, list[str]] = Field(default_factory=dict)
-    country: str | None = Field(None, description="ISO 3166 code whose public holidays are free")
-    make_up_days: bool = Field(False, description="China's make-up workdays add time")
+    country: str | None = Field(default=None, description="ISO 3166 code whose public holidays are free")
+    make_up_days: bool = Field(default=False, description="China's make-up workdays add time")
     make_up_hours: str = "monday"
     closed: list[date] = Field(default_factory=list, description="own free days")
     open: list[date] = Field(default_factory=list, description="own working days")
@@ -171,7 +171,7 @@ class Delivery(Table):
     language: Literal["en", "zh"] = "en"
     email: Email | None = None
     failure_webhook_connection: str | None = Field(
-        None, description="Airflow connection of a webhook that hears of failed runs"
+        default=None, description="Airflow connection of a webhook that hears of failed runs"
     )
 
 
@@ -283,10 +283,7 @@ def _find_line(text: str, location: tuple[int | str, ...]) -> int | None:
     lines = text.splitlines()
     header = re.compile(rf"^\s*\[\[?\s*{re.escape(keys[0])}\b")
     starts = [n for n, line in enumerate(lines) if header.match(line)]
-    if not starts:
-        begin = 0
-    else:
-        begin = starts[index] if index < len(starts) else starts[0]
+    begin = (starts[index] if index < len(starts) else starts[0]) if starts else 0
     wanted = re.compile(rf'(^|[\s{{,.])"?{re.escape(keys[-1])}"?\s*[=\]]')
     for number in range(begin, len(lines)):
         if number > begin and starts and re.match(r"^\s*\[", lines[number]) and len(keys) == 1:
