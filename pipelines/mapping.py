@@ -7,45 +7,76 @@ converted, so that nothing becomes NULL in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipelines.entities import SCHEMAS
-from pipelines.storage import quote
+from pipelines.storage import quote, quote_list
 
 FieldType = Literal["text", "instant", "date", "number", "boolean", "text_list", "integer"]
 ITEM = "item."
+RECORD_ID = "@record_id"
+LOCAL_FORMATS = (
+    "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%d.%m.%Y %H:%M", "%d.%m.%Y",
+    "%Y年%m月%d日 %H:%M", "%Y年%m月%d日", "%b %d, %Y", "%B %d, %Y", "%d %b %Y",
+    "%a, %d %b %Y %H:%M:%S",
+)  # fmt: skip
+
+
+Path = str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The value of another raw entity of the same source: its ``value`` where ``key`` matches."""
+
+    raw: str
+    key: str
+    value: str
+
+    @property
+    def table(self) -> str:
+        return f"lookup_{self.raw}"
 
 
 @dataclass(frozen=True)
 class Field:
     """Where one canonical column comes from.
 
-    ``path`` is a dotted path in the record; after ``explode``, ``item.`` begins a path in the
-    list's item. ``values`` maps source values to canonical ones (compared in lower case); a value outside
-    it gives ``other`` if the column allows it (``unknown``), else the reason ``unknown_value``.
+    ``path`` is a dotted path in the record, or a tuple of keys that are taken as they are; after
+    ``explode``, ``item.`` begins a path in the list's item. ``RECORD_ID`` is the raw record's id.
+    ``values`` maps source values to canonical ones (compared in lower case); a value outside it
+    gives ``unknown`` if that is set, else the reason ``unknown_value``. ``lookup`` replaces an id
+    by what another raw entity says of it. ``find`` = (key, wanted, value) picks, from a list of
+    objects, the value of the one whose key is the wanted one.
     """
 
-    path: str | None = None
+    path: Path | None = None
     type: FieldType = "text"
     values: tuple[tuple[str, str], ...] = ()
     unknown: str | None = None
     const: str | float | bool | None = None
     prefix: str = ""
+    suffix: str = ""
+    lookup: Lookup | None = None
+    find: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True)
 class When:
-    """Keep a record only if the value at path is one of ``among``, or is there at all."""
+    """Keep a record only if the value at path is there, or is (not) one of ``among``."""
 
-    path: str
+    path: Path
     among: tuple[str, ...] = ()
-    is_missing: bool = False
+    is_negated: bool = False
 
 
 @dataclass(frozen=True)
 class Mapping:
+    """How a raw entity gives rows of a canonical one; ``required`` columns are the record's ids."""
+
     raw: str
     entity: str
     fields: dict[str, Field]
@@ -53,12 +84,29 @@ class Mapping:
     explode: str | None = None
     time_zone: str = "UTC"
     ignored: tuple[str, ...] = ()
-    required: tuple[str, ...] = field(default=())
+    required: tuple[str, ...] = ()
 
 
 def values(pairs: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """A value map in the form that ``Field`` keeps."""
     return tuple((key.lower(), value) for key, value in pairs.items())
+
+
+def split_path(path: Path) -> tuple[str, ...]:
+    """The keys of a path, without the mark that it lies in an exploded item."""
+    if isinstance(path, tuple):
+        return path
+    return tuple(path.removeprefix(ITEM).split("."))
+
+
+def in_item(path: Path) -> bool:
+    return isinstance(path, str) and path.startswith(ITEM)
+
+
+def mapped_paths(mapping: Mapping) -> list[Path]:
+    """Every path that a mapping reads from the payload."""
+    paths = [f.path for f in mapping.fields.values() if f.path and f.path != RECORD_ID]
+    return paths + [when.path for when in mapping.when]
 
 
 def used_fields(mappings: Iterable[Mapping], raw: str) -> set[str]:
@@ -68,41 +116,44 @@ def used_fields(mappings: Iterable[Mapping], raw: str) -> set[str]:
         if mapping.raw != raw:
             continue
         found.update(mapping.ignored)
-        paths = [f.path for f in mapping.fields.values() if f.path]
-        paths += [w.path for w in mapping.when]
+        found.update(split_path(path)[0] for path in mapped_paths(mapping) if not in_item(path))
         if mapping.explode:
-            paths.append(mapping.explode)
-        found.update(path.split(".")[0] for path in paths if not path.startswith(ITEM))
+            found.add(mapping.explode)
     return found
 
 
-def _shape(paths: Iterable[str]) -> str:
+def lookups(mappings: Iterable[Mapping]) -> set[Lookup]:
+    return {f.lookup for mapping in mappings for f in mapping.fields.values() if f.lookup}
+
+
+def _shape(paths: Iterable[Path]) -> str:
     """The json_transform structure that reads all paths in one pass."""
     tree: dict[str, Any] = {}
     for path in paths:
         node = tree
-        *parents, leaf = path.split(".")
+        *parents, leaf = split_path(path)
         for part in parents:
             child = node.get(part)
             if not isinstance(child, dict):
                 child = node[part] = {}
             node = child
         node.setdefault(leaf, "VARCHAR")
-    import json
-
     return json.dumps(tree, ensure_ascii=False)
 
 
-def _value(path: str) -> str:
-    """The text at a path, NULL for JSON null and for the empty string."""
-    root, rest = ("_item", path.removeprefix(ITEM)) if path.startswith(ITEM) else ("_record", path)
-    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in rest.split("."))
-    return f"nullif({root}.{quoted}, '')"
+def _value(path: Path) -> str:
+    """SQL: the text at a path, NULL for JSON null and for the empty string."""
+    if path == RECORD_ID:
+        return "record_id"
+    root = "_item" if in_item(path) else "_record"
+    keys = ".".join('"' + part.replace('"', '""') + '"' for part in split_path(path))
+    return f"nullif({root}.{keys}, '')"
 
 
 def parse_instant(text: str, time_zone: str) -> str:
     """SQL: an instant from ISO 8601, Unix seconds or a local date and time; NULL if none fits."""
-    formats = "['%Y/%m/%d %H:%M:%S', '%Y/%m/%d %H:%M', '%Y/%m/%d', '%d.%m.%Y %H:%M', '%d.%m.%Y', '%Y年%m月%d日 %H:%M', '%Y年%m月%d日', '%b %d, %Y', '%B %d, %Y', '%d %b %Y', '%a, %d %b %Y %H:%M:%S']"
+    formats = quote_list(LOCAL_FORMATS)
+    colon = f"regexp_replace({text}, '([+-]\\d{{2}})(\\d{{2}})$', '\\1:\\2')"
     return f"""case
         when {text} is null then null
         when regexp_full_match({text}, '\\d{{9,10}}(\\.\\d+)?')
@@ -111,7 +162,7 @@ def parse_instant(text: str, time_zone: str) -> str:
             then make_timestamptz(try_cast({text} as bigint) * 1000)
         when regexp_matches({text}, '\\d[ ]?(Z|UTC|[+-]\\d{{2}}(:?\\d{{2}})?)$')
             and regexp_matches({text}, '\\d:\\d')
-            then try_cast(regexp_replace({text}, '([+-]\\d{{2}})(\\d{{2}})$', '\\1:\\2') as timestamptz)
+            then try_cast({colon} as timestamptz)
         else timezone({quote(time_zone)}, coalesce(
             try_cast({text} as timestamp), try_strptime({text}, {formats})))
     end"""
@@ -124,6 +175,21 @@ def _boolean(text: str) -> str:
     )
 
 
+def _render_mapped(text: str, spec: Field, kind: str, name: str) -> tuple[str, list[str]]:
+    """SQL of a value map, and of the reason code for a value outside it."""
+    whens = " ".join(f"when {quote(k)} then {quote(v)}" for k, v in spec.values)
+    fallback = quote(spec.unknown) if spec.unknown else "null"
+    key = f"lower(trim({text}))"
+    value = f"case when {text} is not null then case {key} {whens} else {fallback} end end"
+    if kind != "VARCHAR":
+        value = f"cast({value} as {kind})"
+    if spec.unknown:
+        return value, []
+    known = ", ".join(quote(k) for k, _ in spec.values)
+    reason = quote(f"unknown_value:{name}")
+    return value, [f"case when {text} is not null and {key} not in ({known}) then {reason} end"]
+
+
 def _render(name: str, spec: Field, time_zone: str, kind: str) -> tuple[str, list[str]]:
     """(SQL of the typed value, [SQL of a reason code or NULL])."""
     if spec.path is None:
@@ -132,37 +198,43 @@ def _render(name: str, spec: Field, time_zone: str, kind: str) -> tuple[str, lis
         literal = quote(spec.const) if isinstance(spec.const, str) else repr(spec.const)
         return f"cast({literal} as {kind})", []
     text = _value(spec.path)
+    if spec.find:
+        key, wanted, value_key = spec.find
+        shape = quote(json.dumps([{key: "VARCHAR", value_key: "VARCHAR"}]))
+        text = (
+            f"list_filter(from_json({text}, {shape}), lambda x: x.{key} = {quote(wanted)})"
+            f"[1].{value_key}"
+        )
+    if spec.lookup:
+        return f"coalesce({spec.lookup.table}({text}), {text})", []
     if spec.values:
-        whens = " ".join(f"when {quote(k)} then {quote(v)}" for k, v in spec.values)
-        fallback = quote(spec.unknown) if spec.unknown else "null"
-        value = f"case when {text} is null then null else case lower(trim({text})) {whens} else {fallback} end end"
-        if kind == "BOOLEAN":
-            value = f"cast({value} as boolean)"
-        reason = f"case when {text} is not null and {value} is null then {quote('unknown_value:' + name)} end"
-        return value, [] if spec.unknown else [reason]
-    if spec.type == "instant":
-        value, code = parse_instant(text, time_zone), "impossible_date"
-    elif spec.type == "date":
-        value, code = f"try_cast({parse_instant(text, 'UTC')} as date)", "impossible_date"
-    elif spec.type in ("number", "integer"):
-        target = "bigint" if spec.type == "integer" else "double"
-        value, code = f"try_cast(replace({text}, ',', '') as {target})", "not_a_number"
-    elif spec.type == "boolean":
-        value, code = _boolean(text), "unknown_value"
-    elif spec.type == "text_list":
+        return _render_mapped(text, spec, kind, name)
+    if spec.type == "text_list":
+        parts = f"list_transform(regexp_split_to_array({text}, '[,;|、，；]'), lambda x: trim(x))"
         return (
-            f"case when {text} is null then null when {text} like '[%' "
-            f"then from_json({text}, '[\"VARCHAR\"]') "
-            f"else list_filter(list_transform(regexp_split_to_array({text}, '[,;|、，；]'), lambda x: trim(x)), lambda x: x <> '') end",
+            f"case when {text} like '[%' then from_json({text}, '[\"VARCHAR\"]') "
+            f"when {text} is not null then list_filter({parts}, lambda x: x <> '') end",
             [],
         )
-    else:
-        if spec.prefix:
-            return f"{quote(spec.prefix)} || {text}", []
-        return text, []
-    return value, [
-        f"case when {text} is not null and ({value}) is null then {quote(code + ':' + name)} end"
-    ]
+    if spec.type == "text":
+        return " || ".join(
+            part
+            for part in (
+                quote(spec.prefix) if spec.prefix else "",
+                text,
+                quote(spec.suffix) if spec.suffix else "",
+            )
+            if part
+        ), []
+    value, code = {
+        "instant": (parse_instant(text, time_zone), "impossible_date"),
+        "date": (f"cast({parse_instant(text, 'UTC')} as date)", "impossible_date"),
+        "number": (f"try_cast(replace({text}, ',', '') as double)", "not_a_number"),
+        "integer": (f"try_cast({text} as bigint)", "not_a_number"),
+        "boolean": (_boolean(text), "unknown_value"),
+    }[spec.type]
+    reason = quote(f"{code}:{name}")
+    return value, [f"case when {text} is not null and ({value}) is null then {reason} end"]
 
 
 def render_select(mapping: Mapping, relation: str) -> str:
@@ -172,53 +244,59 @@ def render_select(mapping: Mapping, relation: str) -> str:
     problem. The result has the entity's columns, then ``reasons`` (VARCHAR[]; empty if all could be
     read) and ``payload``.
     """
-    schema = SCHEMAS[mapping.entity]
     lineage = {"source", "source_kind", "record_id", "captured_at", "run_id"}
-    paths = [f.path for f in mapping.fields.values() if f.path] + [w.path for w in mapping.when]
-    record_paths = [path for path in paths if not path.startswith(ITEM)]
-    item_paths = [path.removeprefix(ITEM) for path in paths if path.startswith(ITEM)]
-    if mapping.explode:
-        record_paths.append(mapping.explode)
     columns: list[str] = []
     reasons: list[str] = []
-    for schema_field in schema:
-        name = schema_field.name
+    for column in SCHEMAS[mapping.entity]:
+        name = column.name
         if name in lineage or (name == "url" and "url" not in mapping.fields):
             columns.append(name)
             continue
-        kind = _sql_type(schema_field.type)
-        value, codes = _render(name, mapping.fields.get(name, Field()), mapping.time_zone, kind)
+        kind = _sql_type(column.type)
+        spec = mapping.fields.get(name, Field())
+        value, codes = _render(name, spec, mapping.time_zone, kind)
         columns.append(f"{value} as {name}")
         reasons.extend(codes)
         if name in mapping.required:
-            reasons.append(f"case when {value} is null then {quote('missing_id:' + name)} end")
+            reasons.append(f"case when ({value}) is null then {quote(f'missing_id:{name}')} end")
+    paths = mapped_paths(mapping)
+    record_paths = [path for path in paths if not in_item(path)]
+    if mapping.explode:
+        record_paths.append(mapping.explode)
     parsed = (
         f"select *, json_transform(payload, {quote(_shape(record_paths))}) as _record\n"
         f"from {relation}\nwhere entity = {quote(mapping.raw)} and problem is null"
     )
     if mapping.explode:
         items = f"from_json({_value(mapping.explode)}, '[\"JSON\"]')"
+        item_shape = quote(_shape([path for path in paths if in_item(path)]))
         parsed = (
-            f"select *, json_transform(_json, {quote(_shape(item_paths))}) as _item\n"
+            f"select *, json_transform(_json, {item_shape}) as _item\n"
             f"from (select *, unnest({items}) as _json from ({parsed}))"
         )
     conditions = [_render_when(when) for when in mapping.when]
     where = "\nwhere " + " and ".join(conditions) if conditions else ""
     listed = ",\n    ".join(columns)
-    codes = ", ".join(reasons)
+    codes_sql = ", ".join(reasons)
     reason_list = (
-        f"list_filter([{codes}]::varchar[], lambda x: x is not null)" if codes else "[]::varchar[]"
+        f"list_filter([{codes_sql}]::varchar[], lambda x: x is not null)"
+        if reasons
+        else "[]::varchar[]"
     )
-    return f"select\n    {listed},\n    {reason_list} as reasons,\n    payload\nfrom (\n{parsed}\n){where}"
+    return (
+        f"select\n    {listed},\n    {reason_list} as reasons,\n    payload\n"
+        f"from (\n{parsed}\n){where}"
+    )
 
 
 def _render_when(when: When) -> str:
     text = _value(when.path)
-    if when.is_missing:
-        return f"{text} is null"
-    if when.among:
-        return f"{text} in ({', '.join(quote(value) for value in when.among)})"
-    return f"{text} is not null"
+    if not when.among:
+        return f"{text} is {'' if when.is_negated else 'not '}null"
+    among = ", ".join(quote(value) for value in when.among)
+    if when.is_negated:
+        return f"coalesce({text} not in ({among}), true)"
+    return f"{text} in ({among})"
 
 
 def _sql_type(kind: Any) -> str:
@@ -240,23 +318,22 @@ def _sql_type(kind: Any) -> str:
 
 
 def columns_to_fields(
-    entity: str, columns: dict[str, str], value_maps: dict[str, dict[str, str]] | None = None
+    entity: str, columns: dict[str, str], value_maps: dict[str, dict[str, str]]
 ) -> dict[str, Field]:
     """Fields for a source whose columns are named in the configuration, by the entity's types."""
-    import pyarrow as pa
-
-    types: Sequence[tuple[Any, FieldType]] = (
-        (pa.types.is_timestamp, "instant"),
-        (pa.types.is_date, "date"),
-        (pa.types.is_floating, "number"),
-        (pa.types.is_integer, "integer"),
-        (pa.types.is_boolean, "boolean"),
-        (pa.types.is_list, "text_list"),
-    )
     fields: dict[str, Field] = {}
-    for name, path in columns.items():
-        kind = SCHEMAS[entity].field(name).type
-        found: FieldType = next((label for test, label in types if test(kind)), "text")
-        pairs = values((value_maps or {}).get(name, {}))
-        fields[name] = Field(path, found, pairs)
+    for name, key in columns.items():
+        kind = _sql_type(SCHEMAS[entity].field(name).type)
+        fields[name] = Field((key,), FIELD_TYPES[kind], values(value_maps.get(name, {})))
     return fields
+
+
+FIELD_TYPES: dict[str, FieldType] = {
+    "TIMESTAMPTZ": "instant",
+    "DATE": "date",
+    "DOUBLE": "number",
+    "BIGINT": "integer",
+    "BOOLEAN": "boolean",
+    "VARCHAR[]": "text_list",
+    "VARCHAR": "text",
+}

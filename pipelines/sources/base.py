@@ -23,7 +23,7 @@ Options = TypeVar("Options", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Record:
-    """One record as received. ``payload`` is a dict, or text that could not be read (``problem``)."""
+    """One record as received. ``payload`` is a dict, or the text that ``problem`` is about."""
 
     record_id: str
     payload: dict[str, Any] | str

@@ -1,0 +1,256 @@
+"""extract: pull one source and append what is new to raw, exactly as received.
+
+The position of a pull is saved only with the batch that is safely on disk, in the same manifest, so
+that a pull stopped after any batch loses nothing and repeats nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipelines.context import Run, StepCount, timed_step
+from pipelines.entities import INSTANT
+from pipelines.errors import HearbackError
+from pipelines.settings import Source
+from pipelines.sources import find_kind
+from pipelines.sources.base import Batch, PullContext, Record
+from pipelines.storage import FileEntry, RawManifest, connect_duckdb, quote, quote_list
+
+if TYPE_CHECKING:
+    import duckdb
+
+FLUSH_ROWS = 100_000
+FLUSH_SECONDS = 20.0
+
+PULLED = pa.schema(
+    [
+        pa.field("record_id", pa.string()),
+        pa.field("entity", pa.string()),
+        pa.field("payload", pa.string()),
+        pa.field("url", pa.string()),
+        pa.field("problem", pa.string()),
+    ]
+)
+RAW = pa.schema(
+    [
+        *PULLED,
+        pa.field("payload_hash", pa.uint64()),
+        pa.field("captured_at", INSTANT),
+        pa.field("run_id", pa.string()),
+    ]
+)
+
+
+def to_pulled(batch: Batch) -> pa.Table:
+    """A batch as an Arrow table of PULLED."""
+    records = batch.records
+    if not isinstance(records, list):
+        entity = pa.array([batch.entity]).take(pa.array([0] * records.num_rows, pa.int32()))
+        return pa.table(
+            {
+                "record_id": records["record_id"],
+                "entity": entity,
+                "payload": records["payload"],
+                "url": records["url"],
+                "problem": records["problem"],
+            }
+        ).cast(PULLED)
+    return pa.table(
+        {
+            "record_id": [record.record_id for record in records],
+            "entity": [batch.entity] * len(records),
+            "payload": [payload_text(record) for record in records],
+            "url": [record.url for record in records],
+            "problem": [record.problem for record in records],
+        },
+        schema=PULLED,
+    )
+
+
+def payload_text(record: Record) -> str:
+    if isinstance(record.payload, str):
+        return record.payload
+    return json.dumps(record.payload, ensure_ascii=False, separators=(",", ":"))
+
+
+class RawWriter:
+    """Appends batches to raw; each flush is one commit of files and position."""
+
+    def __init__(self, run: Run, source: Source) -> None:
+        self.run = run
+        self.source = source
+        self.lake = run.lake
+        self.manifest: RawManifest = self.lake.raw_manifest(source.name)
+        self.captured_at = datetime.now(UTC)
+        self.con: duckdb.DuckDBPyConnection = connect_duckdb(self.lake)
+        self.counts: dict[str, StepCount] = {}
+        self.waiting: list[pa.Table] = []
+        self.position: dict[str, Any] | None = None
+        self.last_flush = time.monotonic()
+        self.lake.remove_strays(f"raw/source={source.name}", self.manifest["files"])
+
+    def add(self, batch: Batch) -> None:
+        table = to_pulled(batch)
+        self.waiting.append(table)
+        if batch.position is not None:
+            self.position = batch.position
+        self.count(batch.entity).count_in += table.num_rows
+        waiting = sum(t.num_rows for t in self.waiting)
+        if waiting >= FLUSH_ROWS or time.monotonic() - self.last_flush > FLUSH_SECONDS:
+            self.flush()
+
+    def count(self, entity: str) -> StepCount:
+        if entity not in self.counts:
+            self.counts[entity] = StepCount("extract", self.source.name, entity)
+        return self.counts[entity]
+
+    def flush(self) -> None:
+        """Write what is new among the waiting rows, then commit it with the position."""
+        self.last_flush = time.monotonic()
+        moved = self.position is not None and self.position != self.manifest["position"]
+        table = pa.concat_tables(self.waiting) if self.waiting else None
+        self.waiting = []
+        version = self.manifest["version"] + 1
+        files: list[FileEntry] = []
+        if table is not None and table.num_rows:
+            files = self.write_new(table, version)
+        if files or moved:
+            if self.position is not None:
+                self.manifest["position"] = self.position
+            self.manifest["files"] += files
+            self.manifest["version"] = version
+            self.lake.write_raw_manifest(self.source.name, self.manifest)
+
+    def write_new(self, table: pa.Table, version: int) -> list[FileEntry]:
+        con = self.con
+        con.register("pulled", table)
+        con.execute(
+            "create or replace temp table hashed as select *, md5_number_lower(payload) as "
+            "payload_hash, row_number() over () as position from pulled"
+        )
+        con.unregister("pulled")
+        captured = f"{quote(self.captured_at.isoformat())}::timestamptz"
+        con.execute(
+            f"""
+            create or replace temp table known as
+            with earlier as (
+                select entity, record_id, payload_hash, captured_at
+                from {self.earlier_rows()} as earlier
+                semi join hashed using (entity, record_id)
+            ),
+            latest as (
+                select entity, record_id, max(captured_at) as captured_at
+                from earlier group by all
+            )
+            select distinct entity, record_id, payload_hash, captured_at = {captured} as is_now
+            from earlier semi join latest using (entity, record_id, captured_at)
+            """
+        )
+        con.execute(
+            """
+            create or replace temp table judged as
+            with first_ones as (
+                select entity, record_id, payload_hash, min(position) as position
+                from hashed group by all
+            )
+            select hashed.*, known.is_now is not null as is_known,
+                coalesce(known.is_now, false) or first_ones.position is null as is_repeat
+            from hashed
+            left join known using (entity, record_id, payload_hash)
+            left join first_ones using (entity, record_id, payload_hash, position)
+            """
+        )
+        for entity, new, repeated, unchanged in con.execute(
+            """
+            select entity, count(*) filter (not is_known and not is_repeat),
+                count(*) filter (is_repeat), count(*) filter (is_known and not is_repeat)
+            from judged group by entity
+            """
+        ).fetchall():
+            count = self.count(entity)
+            count.count_out += new
+            count.count_duplicate += repeated
+            count.count_unchanged += unchanged
+        written = con.sql(
+            f"""
+            select record_id, entity, payload, url, problem, payload_hash,
+                {captured} as captured_at, {quote(self.run.run_id)} as run_id
+            from judged where not is_known and not is_repeat
+            order by entity, position
+            """
+        ).to_arrow_table()
+        if not written.num_rows:
+            return []
+        folder = self.lake.raw_folder(self.source.name, self.captured_at.astimezone(UTC).date())
+        return [self.lake.write_table(folder, self.run.run_id, written.cast(RAW), version)]
+
+    def earlier_rows(self) -> str:
+        files = self.manifest["files"]
+        if not files:
+            return (
+                "(select null::varchar as entity, null::varchar as record_id, "
+                "null::ubigint as payload_hash, null::timestamptz as captured_at where false)"
+            )
+        return f"read_parquet({quote_list(self.lake.url(entry['path']) for entry in files)})"
+
+    def rows(self) -> int:
+        return sum(count.count_in for count in self.counts.values())
+
+
+def check_volume(source: Source, counts: dict[str, StepCount]) -> str | None:
+    """A sentence if the rows captured lie outside the source's declared bounds."""
+    rows = sum(count.count_in for count in counts.values())
+    low, high = source.expect.rows_min, source.expect.rows_max
+    if low is not None and rows < low:
+        return f"volume: {rows} records, declared at least {low}"
+    if high is not None and rows > high:
+        return f"volume: {rows} records, declared at most {high}"
+    return None
+
+
+def run(run: Run, source_name: str) -> list[StepCount]:
+    """Pull one source into raw.
+
+    Raises HearbackError that names the source and what to mend; what was pulled before the fault
+    stays, and the next run goes on from there.
+    """
+    source = run.settings.source(source_name)
+    kind = find_kind(source.kind)
+    if kind.needs_base_url and not source.base_url:
+        raise HearbackError(
+            f'source {source.name!r}: kind {source.kind} needs base_url = "https://…"'
+        )
+    with timed_step(run, "extract", name=source.name) as counts:
+        writer = RawWriter(run, source)
+        context = PullContext(
+            now=run.now,
+            folder=run.settings.folder,
+            state=run.home.crawl_jobs(source.name),
+            position=dict(writer.manifest["position"]),
+            progress=run.progress,
+            time_zone=run.settings.project.time_zone,
+        )
+        try:
+            for batch in kind.pull(source, context):
+                writer.add(batch)
+                run.progress(f"extract {source.name}", writer.rows())
+        except HearbackError:
+            writer.flush()
+            record_partial(run, writer)
+            raise
+        writer.flush()
+        counts.extend(writer.counts.values() or [StepCount("extract", source.name)])
+        counts[0].detail = check_volume(source, writer.counts)
+    return counts
+
+
+def record_partial(run: Run, writer: RawWriter) -> None:
+    """Report what a failed pull had captured before it stopped."""
+    with timed_step(run, "extract", name=writer.source.name) as counts:
+        counts.extend(writer.counts.values() or [StepCount("extract", writer.source.name)])
+        counts[0].detail = "stopped by an error; the next run goes on from here"
