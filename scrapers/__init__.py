@@ -1,0 +1,1 @@
+"""The Scrapy project: knows review pages; knows nothing of storage, SQL or models."""
