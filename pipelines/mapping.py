@@ -240,9 +240,9 @@ def _render(name: str, spec: Field, time_zone: str, kind: str) -> tuple[str, lis
 def render_select(mapping: Mapping, relation: str) -> str:
     """SQL that reads raw rows of ``relation`` and gives canonical rows.
 
-    ``relation`` has source, source_kind, record_id, entity, payload, captured_at, run_id, url and
-    problem. The result has the entity's columns, then ``reasons`` (VARCHAR[]; empty if all could be
-    read) and ``payload``.
+    ``relation`` has source, source_kind, record_id, entity, payload, captured_at, run_id, url,
+    problem and raw_row. The result has the entity's columns, then ``reasons`` (VARCHAR[]; empty if
+    all could be read) and ``raw_row``.
     """
     lineage = {"source", "source_kind", "record_id", "captured_at", "run_id"}
     columns: list[str] = []
@@ -284,7 +284,7 @@ def render_select(mapping: Mapping, relation: str) -> str:
         else "[]::varchar[]"
     )
     return (
-        f"select\n    {listed},\n    {reason_list} as reasons,\n    payload\n"
+        f"select\n    {listed},\n    {reason_list} as reasons,\n    raw_row\n"
         f"from (\n{parsed}\n){where}"
     )
 

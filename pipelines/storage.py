@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -222,6 +223,28 @@ class Lake:
                     rows.extend(json.load(file))
         return rows
 
+    # errors of a run --------------------------------------------------------------------------
+
+    def write_run_error(self, run_id: str, task: str, message: str) -> None:
+        """Remember the line that says why a task of a run failed."""
+        self.write_json(f"_errors/{run_id}/{task}.json", {"task": task, "message": message})
+
+    def clear_run_error(self, run_id: str, task: str) -> None:
+        path = f"{self.root}/_errors/{run_id}/{task}.json"
+        if self.fs.exists(path):
+            self.fs.rm_file(path)
+
+    def read_run_errors(self, run_id: str) -> dict[str, str]:
+        """Message by task (``validate``, ``extract--shop``) of what failed in a run."""
+        base = f"{self.root}/_errors/{run_id}"
+        found = {}
+        for path in sorted(self.fs.find(base)) if self.fs.exists(base) else []:
+            if path.endswith(".json"):
+                with self.fs.open(path, "rb") as file:
+                    error = json.load(file)
+                found[error["task"]] = error["message"]
+        return found
+
 
 class NewFile:
     """A Parquet file written aside. On an object store a put is atomic, so aside is in place."""
@@ -290,8 +313,20 @@ class Home:
     def tasks(self) -> Path:
         return self.state / "tasks.sqlite"
 
+    @property
+    def airflow(self) -> Path:
+        """AIRFLOW_HOME of the embedded Airflow: its database, logs and secrets."""
+        return self.state / "airflow"
+
     def crawl_jobs(self, source: str) -> Path:
         return self.state / "crawls" / source
+
+    def lock(self, name: str) -> Path:
+        return self.state / "locks" / f"{name}.lock"
+
+    def progress(self, run_id: str) -> Path:
+        """Folder of what a run's tasks say while they work."""
+        return self.state / "progress" / run_id
 
     def out(self, what: str, day: date) -> Path:
         """Folder of lists (``follow_ups``, ``care``), ``report`` or ``metrics`` of a day."""
@@ -308,6 +343,7 @@ def connect_duckdb(
     con.execute("set time zone 'UTC'")
     con.execute("set preserve_insertion_order = false")
     con.execute("set memory_limit = '1GB'")
+    con.execute(f"set temp_directory = {quote(os.path.join(tempfile.gettempdir(), 'hearback'))}")
     con.execute("set enable_progress_bar = false")
     if lake is not None and not lake.is_local:
         con.register_filesystem(lake.fs)

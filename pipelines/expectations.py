@@ -1,0 +1,234 @@
+"""What rows must satisfy, as Great Expectations suites over narrow columns.
+
+DuckDB prepares a few narrow columns for each canonical row (flags, lengths, instants); GX judges
+them and gives complete lists of failing rows. A ``fail`` sends the record to quarantine with its
+reason; a ``warn`` is counted and reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipelines.entities import CASE_STATUSES, CHANNELS, EVENT_TIME, EVENT_TYPES, SURVEY_KINDS
+from pipelines.errors import HearbackError
+from pipelines.storage import Home
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OLDEST = datetime(1995, 1, 1, tzinfo=UTC)
+LONGEST_TEXT = 20_000
+ROW = "row_number"
+TEXTS: dict[str, tuple[str, ...]] = {
+    "feedback": ("title", "body"),
+    "messages": ("body",),
+    "cases": ("subject",),
+    "survey_responses": ("comment",),
+    "customers": ("name",),
+}
+NEEDS_TEXT = ("feedback", "messages")
+PARSE_REASONS = ("missing_id", "impossible_date", "unknown_value", "not_a_number")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation: GX's type and arguments, the reason code, and what a failure means."""
+
+    reason: str
+    kind: str
+    arguments: dict[str, Any]
+    severity: Literal["fail", "warn"] = "fail"
+
+
+def narrow_columns(entity: str) -> dict[str, str]:
+    """Column name → SQL over a canonical row (and its ``reasons``), for the entity's checks."""
+    columns = {
+        f"has_{reason}": f"len(list_filter(reasons, lambda x: starts_with(x, '{reason}:'))) > 0"
+        for reason in PARSE_REASONS
+    }
+    columns["is_conflicting"] = "is_conflicting"
+    texts = TEXTS.get(entity, ())
+    if texts:
+        joined = " || chr(10) || ".join(f"coalesce({name}, '')" for name in texts)
+        columns["text_length"] = f"length({joined})"
+        columns["has_control_characters"] = (
+            f"regexp_matches({joined}, '[\\x00-\\x08\\x0B\\x0C\\x0E-\\x1F]')"
+        )
+    if entity in NEEDS_TEXT:
+        columns["visible_length"] = f"length(trim({joined}, chr(10) || chr(9) || ' 　'))"
+    event = EVENT_TIME[entity]
+    if event:
+        # milliseconds since 1970, so that one comparison serves every zone and unit
+        columns["event_ms"] = f"epoch_ms({event})::double"
+    if entity == "feedback":
+        columns["rating_share"] = "(rating - rating_min) / nullif(rating_max - rating_min, 0)"
+        columns["channel"] = "channel"
+    if entity == "survey_responses":
+        columns["score_share"] = "(score - scale_min) / nullif(scale_max - scale_min, 0)"
+        columns["kind"] = "kind"
+        columns["answer_delay_ms"] = "(epoch_ms(answered_at) - epoch_ms(offered_at))::double"
+    if entity == "cases":
+        columns["status"] = "status"
+        columns["has_opened_at"] = "opened_at is not null"
+    if entity == "case_events":
+        columns["event_type"] = "event_type"
+        columns["has_event_at"] = "event_at is not null"
+    if entity == "orders":
+        columns["amount"] = "amount"
+    return columns
+
+
+def entity_checks(entity: str, now: datetime) -> list[Check]:
+    """The checks of an entity. ``now`` bounds instants: a day of clock skew is allowed."""
+    checks = [
+        Check(reason, "expect_column_values_to_be_in_set",
+              {"column": f"has_{reason}", "value_set": [False]})
+        for reason in PARSE_REASONS
+    ]  # fmt: skip
+    checks.append(
+        Check("conflicting_duplicate_id", "expect_column_values_to_be_in_set",
+              {"column": "is_conflicting", "value_set": [False]})
+    )  # fmt: skip
+    if entity in TEXTS:
+        checks += [
+            Check("oversized_text", "expect_column_values_to_be_between",
+                  {"column": "text_length", "max_value": LONGEST_TEXT}),
+            Check("control_characters", "expect_column_values_to_be_in_set",
+                  {"column": "has_control_characters", "value_set": [False]}),
+        ]  # fmt: skip
+    if entity in NEEDS_TEXT:
+        checks.append(
+            Check("empty_text", "expect_column_values_to_be_between",
+                  {"column": "visible_length", "min_value": 1})
+        )  # fmt: skip
+    if EVENT_TIME[entity]:
+        latest = (now + timedelta(days=1)).timestamp() * 1000
+        checks.append(
+            Check("impossible_date", "expect_column_values_to_be_between",
+                  {"column": "event_ms", "min_value": OLDEST.timestamp() * 1000,
+                   "max_value": latest})
+        )  # fmt: skip
+    checks += SPECIFIC.get(entity, [])
+    return checks
+
+
+SPECIFIC: dict[str, list[Check]] = {
+    "feedback": [
+        Check("rating_out_of_scale", "expect_column_values_to_be_between",
+              {"column": "rating_share", "min_value": 0, "max_value": 1}),
+        Check("unknown_value", "expect_column_values_to_be_in_set",
+              {"column": "channel", "value_set": list(CHANNELS)}),
+        Check("missing_date", "expect_column_values_to_not_be_null",
+              {"column": "event_ms"}, "warn"),
+    ],
+    "survey_responses": [
+        Check("rating_out_of_scale", "expect_column_values_to_be_between",
+              {"column": "score_share", "min_value": 0, "max_value": 1}),
+        Check("unknown_value", "expect_column_values_to_be_in_set",
+              {"column": "kind", "value_set": list(SURVEY_KINDS)}),
+        Check("answered_before_offered", "expect_column_values_to_be_between",
+              {"column": "answer_delay_ms", "min_value": 0}, "warn"),
+    ],
+    "cases": [
+        Check("unknown_value", "expect_column_values_to_be_in_set",
+              {"column": "status", "value_set": list(CASE_STATUSES)}),
+        Check("missing_date", "expect_column_values_to_be_in_set",
+              {"column": "has_opened_at", "value_set": [True]}),
+    ],
+    "case_events": [
+        Check("unknown_value", "expect_column_values_to_be_in_set",
+              {"column": "event_type", "value_set": list(EVENT_TYPES)}),
+        Check("missing_date", "expect_column_values_to_be_in_set",
+              {"column": "has_event_at", "value_set": [True]}),
+    ],
+    "orders": [
+        Check("negative_amount", "expect_column_values_to_be_between",
+              {"column": "amount", "min_value": 0}, "warn"),
+    ],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Failure:
+    check: Check
+    rows: list[int]
+
+
+class Judge:
+    """Great Expectations with its context and Data Docs kept under ``home``/docs."""
+
+    def __init__(self, home: Home) -> None:
+        import logging
+        import os
+
+        os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+        logging.getLogger("great_expectations").setLevel(logging.ERROR)
+        import great_expectations as gx
+
+        home.docs.mkdir(parents=True, exist_ok=True)
+        self.gx = gx
+        self.context = gx.get_context(mode="file", project_root_dir=str(home.docs))
+        self.context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(
+            globally=False, metric_calculations=False
+        )
+        self.source = self.context.data_sources.add_or_update_pandas("hearback")
+
+    def judge(self, entity: str, frame: pd.DataFrame, checks: list[Check]) -> Iterator[Failure]:
+        """Failing row numbers of each check. HearbackError if a check itself broke."""
+        asset = self.source.add_dataframe_asset(entity)
+        batches = asset.add_batch_definition_whole_dataframe("new_rows")
+        expectations = []
+        for place, check in enumerate(checks):
+            name = "".join(part.title() for part in check.kind.split("_"))
+            make = getattr(self.gx.expectations, name)
+            meta = {"place": place, "reason": check.reason, "severity": check.severity}
+            expectations.append(make(**check.arguments, meta=meta))
+        suite = self.context.suites.add_or_update(
+            self.gx.ExpectationSuite(name=entity, expectations=expectations)
+        )
+        definition = self.context.validation_definitions.add_or_update(
+            self.gx.ValidationDefinition(name=entity, data=batches, suite=suite)
+        )
+        checkpoint = self.context.checkpoints.add_or_update(
+            self.gx.Checkpoint(
+                name=entity,
+                validation_definitions=[definition],
+                result_format={
+                    "result_format": "COMPLETE",
+                    "unexpected_index_column_names": [ROW],
+                    "include_unexpected_rows": False,
+                },
+            )
+        )
+        outcome = checkpoint.run(batch_parameters={"dataframe": frame})
+        for result in next(iter(outcome.run_results.values())).results:
+            check = checks[result.expectation_config.meta["place"]]
+            fault = find_fault(result.exception_info)
+            if fault:
+                raise HearbackError(
+                    f"validate: check {check.reason} of {entity} broke: {fault}; report this fault"
+                )
+            if not result.success:
+                keys = result.result.get("unexpected_index_list") or []
+                yield Failure(check, [int(key[ROW]) for key in keys])
+
+    def write_docs(self) -> str:
+        """Build Data Docs; returns the address of the index page."""
+        pages: dict[str, str] = self.context.build_data_docs()
+        return next(iter(pages.values()), "")
+
+
+def find_fault(info: Any) -> str | None:
+    """The message of an expectation that could not be computed, in whatever nesting GX gives it."""
+    if not isinstance(info, dict):
+        return None
+    if info.get("raised_exception"):
+        return str(info.get("exception_message"))
+    for inner in info.values():
+        found = find_fault(inner)
+        if found:
+            return found
+    return None

@@ -1,0 +1,422 @@
+"""validate: raw records → typed canonical rows in staging; what cannot be right → quarantine.
+
+A record is judged whole: if one of its rows fails, the complete record goes to quarantine with its
+reasons, and ``replay`` can bring it back when a rule or a mapping has been mended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pipelines.context import Run, StepCount, timed_step
+from pipelines.entities import KEYS, LINEAGE, SCHEMAS
+from pipelines.expectations import ROW, Judge, entity_checks, narrow_columns
+from pipelines.mapping import Lookup, Mapping, lookups, render_select, used_fields
+from pipelines.settings import Source
+from pipelines.sources import find_kind
+from pipelines.storage import (
+    FileEntry,
+    Lake,
+    StagingManifest,
+    connect_duckdb,
+    quote,
+    quote_list,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+
+GROUP_ROWS = 1_000_000
+SAMPLE_ROWS = 50_000
+FEWEST_FOR_FILL = 20
+
+
+@dataclass
+class Outcome:
+    """Files written so far, counts by (source, raw entity), warnings by source."""
+
+    files: dict[str, list[FileEntry]] = field(default_factory=lambda: defaultdict(list))
+    quarantine: dict[str, list[FileEntry]] = field(default_factory=lambda: defaultdict(list))
+    counts: dict[tuple[str, str], StepCount] = field(default_factory=dict)
+    warnings: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def count(self, source: str, raw_entity: str) -> StepCount:
+        key = (source, raw_entity)
+        if key not in self.counts:
+            self.counts[key] = StepCount("validate", source, raw_entity)
+        return self.counts[key]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Raw files of one source that are judged together."""
+
+    source: Source
+    files: list[FileEntry]
+
+
+def run(run: Run, *, replay: bool = False) -> list[StepCount]:
+    """Judge what is new in raw (or, with replay, what lies in quarantine).
+
+    Idempotent: a second call finds nothing new. The staging manifest is written last.
+    """
+    with timed_step(run, "validate") as counts:
+        lake = run.lake
+        manifest = lake.staging_manifest()
+        committed = [e for entries in manifest["files"].values() for e in entries]
+        committed += [e for entries in manifest["quarantine"].values() for e in entries]
+        for layer in ("staging", "quarantine"):
+            lake.remove_strays(layer, committed)
+        validator = Validator(run, manifest)
+        if replay:
+            validator.replay()
+        else:
+            validator.judge_new()
+        counts.extend(validator.outcome.counts.values())
+        for count in counts:
+            count.detail = validator.describe(count) or count.detail
+        if not counts:
+            counts.append(StepCount("validate", detail="nothing new"))
+    return counts
+
+
+class Validator:
+    def __init__(self, run: Run, manifest: StagingManifest) -> None:
+        self.run = run
+        self.lake: Lake = run.lake
+        self.manifest = manifest
+        self.version = manifest["version"] + 1
+        self.outcome = Outcome()
+        self.con: duckdb.DuckDBPyConnection = connect_duckdb(self.lake)
+        self.judge: Judge | None = None
+
+    # what to judge ----------------------------------------------------------------------------
+
+    def judge_new(self) -> None:
+        consumed = dict(self.manifest["consumed"])
+        if self.run.full_refresh:
+            consumed = {}
+            self.manifest["files"], self.manifest["quarantine"] = {}, {}
+        changed = False
+        for source in self.run.settings.sources:
+            raw = self.lake.raw_manifest(source.name)
+            new = [e for e in raw["files"] if e["version"] > consumed.get(source.name, 0)]
+            for group in split_groups(source, new):
+                self.judge_group(group)
+            if consumed.get(source.name) != raw["version"]:
+                changed = True
+            consumed[source.name] = raw["version"]
+        if changed:
+            self.manifest["consumed"] = consumed
+            self.commit()
+
+    def replay(self) -> None:
+        """Judge every quarantined record again; what still fails is quarantined anew."""
+        entries = [e for files in self.manifest["quarantine"].values() for e in files]
+        if not entries:
+            return
+        paths = quote_list(self.lake.url(e["path"]) for e in entries)
+        self.con.execute(
+            f"create temp table quarantined as select * from read_parquet({paths}, "
+            "union_by_name = true)"
+        )
+        self.manifest["quarantine"] = {}
+        for source in self.run.settings.sources:
+            relation = (
+                "select record_id, raw_entity as entity, payload, url, "
+                "case when problem = 'broken_json' and json_valid(payload) then null "
+                "else problem end as problem, captured_at, run_id "
+                f"from quarantined where source = {quote(source.name)}"
+            )
+            self.judge_relation(source, relation)
+        self.keep_orphans()
+        self.commit()
+
+    def keep_orphans(self) -> None:
+        """Quarantined records of sources that are no longer configured stay where they are."""
+        names = ", ".join(quote(source.name) for source in self.run.settings.sources) or "''"
+        rest = self.con.sql(
+            f"select * from quarantined where source not in ({names})"
+        ).to_arrow_table()
+        if rest.num_rows:
+            self.write("quarantine", "other", rest)
+
+    def commit(self) -> None:
+        for entity, files in self.outcome.files.items():
+            self.manifest["files"].setdefault(entity, []).extend(files)
+        for entity, files in self.outcome.quarantine.items():
+            self.manifest["quarantine"].setdefault(entity, []).extend(files)
+        self.manifest["version"] = self.version
+        self.lake.write_staging_manifest(self.manifest)
+        if self.judge is not None:
+            self.judge.write_docs()
+
+    # judging ----------------------------------------------------------------------------------
+
+    def judge_group(self, group: Group) -> None:
+        paths = quote_list(self.lake.url(entry["path"]) for entry in group.files)
+        self.judge_relation(
+            group.source,
+            "select record_id, entity, payload, url, problem, captured_at, run_id "
+            f"from read_parquet({paths}, hive_partitioning = false)",
+        )
+
+    def judge_relation(self, source: Source, relation: str) -> None:
+        """Map, check and split the raw records of one source."""
+        con = self.con
+        con.execute(
+            f"""
+            create or replace temp table new_raw as
+            select {quote(source.name)} as source, {quote(source.kind)} as source_kind, *,
+                row_number() over () as raw_row
+            from ({relation})
+            """
+        )
+        mappings = find_kind(source.kind).mappings(source)
+        self.define_lookups(source, lookups(mappings))
+        self.report_new_fields(source, mappings)
+        entities = sorted({mapping.entity for mapping in mappings})
+        con.execute(
+            "create or replace temp table failed "
+            "(raw_row bigint, entity varchar, reason varchar, expectation varchar)"
+        )
+        for entity in entities:
+            self.stage(entity, [m for m in mappings if m.entity == entity])
+            self.check(source, entity)
+        self.split(source, mappings, entities)
+
+    def define_lookups(self, source: Source, wanted: set[Lookup]) -> None:
+        """Make each lookup callable in SQL, from all that the source ever said of that entity."""
+        for lookup in wanted:
+            files = self.lake.raw_manifest(source.name)["files"]
+            pairs = "map()"
+            if files:
+                paths = quote_list(self.lake.url(entry["path"]) for entry in files)
+                key, value = (
+                    f"json_extract_string(payload, '$.{name}')"
+                    for name in (lookup.key, lookup.value)
+                )
+                pairs = (
+                    f"(select map(list(key), list(value)) from (select {key} as key, "
+                    f"arg_max({value}, captured_at) as value from read_parquet({paths}, "
+                    f"hive_partitioning = false) where entity = {quote(lookup.raw)} "
+                    "and problem is null group by 1) where key is not null)"
+                )
+            self.con.execute(f"set variable {lookup.table} = {pairs}")
+            self.con.execute(
+                f"create or replace temp macro {lookup.table}(key) as "
+                f"getvariable('{lookup.table}')[key]"
+            )
+
+    def stage(self, entity: str, mappings: list[Mapping]) -> None:
+        """All canonical rows of an entity, typed, in temp table staged_<entity>."""
+        selects = "\nunion all by name\n".join(
+            f"({render_select(mapping, 'new_raw')})" for mapping in mappings
+        )
+        table = f"staged_{entity}"
+        self.con.execute(
+            f"create or replace temp table {table} as "
+            f"select *, row_number() over () as {ROW} from ({selects})"
+        )
+        keys = ", ".join(KEYS[entity])
+        moments = [n for n in ("updated_at", "captured_at") if n in SCHEMAS[entity].names]
+        moment = ", ".join(moments)
+        same = " and ".join(
+            f"contents.{name} is not distinct from disputed.{name}"
+            for name in [*KEYS[entity], *moments]
+        )
+        content = ", ".join(
+            name
+            for name in SCHEMAS[entity].names
+            if name not in {f.name for f in LINEAGE} | set(KEYS[entity])
+        )
+        self.con.execute(
+            f"""
+            create or replace temp table conflicting as
+            with repeated as (
+                select {keys} from {table} group by all having count(*) > 1
+            ),
+            contents as (
+                select {keys}, {moment}, {ROW}, hash(({content})) as content
+                from {table} semi join repeated using ({keys})
+            ),
+            disputed as (
+                select {keys}, {moment} from contents
+                group by all having count(distinct content) > 1
+            )
+            select contents.{ROW} from contents
+            join disputed on {same}
+            """
+        )
+
+    def check(self, source: Source, entity: str) -> None:
+        """Let GX judge the narrow columns; failing rows go to temp table failed."""
+        columns = ",\n".join(f"{sql} as {name}" for name, sql in narrow_columns(entity).items())
+        frame = self.con.sql(
+            f"""
+            select {ROW}, {columns}
+            from (
+                select *, {ROW} in (select {ROW} from conflicting) as is_conflicting
+                from staged_{entity}
+            )
+            """
+        ).df()
+        if frame.empty:
+            return
+        if self.judge is None:
+            self.run.progress("validate: starting Great Expectations", 0)
+            self.judge = Judge(self.run.home)
+        for failure in self.judge.judge(entity, frame, entity_checks(entity, self.run.now)):
+            check = failure.check
+            if check.severity == "warn":
+                self.outcome.warnings[source.name][f"{entity}.{check.reason}"] += len(failure.rows)
+                continue
+            import pyarrow as pa
+
+            self.con.register("failing", pa.table({ROW: pa.array(failure.rows, pa.int64())}))
+            self.con.execute(
+                f"""
+                insert into failed
+                select raw_row, {quote(entity)},
+                    coalesce(
+                        list_filter(
+                            reasons, lambda x: starts_with(x, {quote(check.reason + ":")})
+                        )[1],
+                        {quote(check.reason)}
+                    ),
+                    {quote(check.kind)}
+                from staged_{entity} semi join failing using ({ROW})
+                """
+            )
+            self.con.unregister("failing")
+        self.check_fill(source, entity)
+
+    def check_fill(self, source: Source, entity: str) -> None:
+        """Note columns that are filled less than the source declares."""
+        for column, least in source.expect.fill.items():
+            if column not in SCHEMAS[entity].names:
+                continue
+            row = self.con.execute(
+                f"select count(*), count({column}) from staged_{entity}"
+            ).fetchone()
+            rows, filled = row if row else (0, 0)
+            if rows >= FEWEST_FOR_FILL and filled / rows < least:
+                self.outcome.notes[source.name].append(
+                    f"fill: {entity}.{column} is filled in {filled / rows:.0%}, "
+                    f"declared at least {least:.0%}"
+                )
+
+    def split(self, source: Source, mappings: list[Mapping], entities: list[str]) -> None:
+        """Write good rows to staging and whole failing records to quarantine; count records."""
+        con = self.con
+        home_entity = {m.raw: m.entity for m in reversed(mappings)}
+        cases = " ".join(f"when {quote(k)} then {quote(v)}" for k, v in home_entity.items())
+        chosen = f"case entity {cases} else 'other' end" if cases else "'other'"
+        con.execute(
+            f"""
+            create or replace temp table rejected as
+            with reasons as (
+                select raw_row, any_value(entity) as entity,
+                    list_sort(list_distinct(list(reason))) as reasons,
+                    list_sort(list_distinct(list(expectation))) as expectations
+                from failed group by raw_row
+            )
+            select source, source_kind, coalesce(reasons.entity, {chosen}) as entity,
+                new_raw.entity as raw_entity, record_id, payload, url, problem, captured_at,
+                run_id,
+                coalesce(reasons.reasons, [new_raw.problem]) as reasons,
+                coalesce(reasons.expectations, ['readable']) as expectations,
+                {quote(datetime.now(UTC).isoformat())}::timestamptz as quarantined_at,
+                {quote(self.run.run_id)} as quarantined_in, new_raw.raw_row
+            from new_raw left join reasons using (raw_row)
+            where new_raw.problem is not null or reasons.raw_row is not null
+            """.replace("case entity", "case new_raw.entity")
+        )
+        used = " union ".join(f"select raw_row from staged_{entity}" for entity in entities)
+        for raw_entity, total, rejected, good in con.execute(
+            f"""
+            select entity, count(*), count(rejected.raw_row),
+                count(*) filter (rejected.raw_row is null and used.raw_row is not null)
+            from new_raw
+            left join (select raw_row from rejected) as rejected using (raw_row)
+            left join ({used}) as used using (raw_row)
+            group by entity
+            """
+        ).fetchall():
+            count = self.outcome.count(source.name, raw_entity)
+            count.count_in += total
+            count.count_quarantined += rejected
+            count.count_out += good
+            count.count_unchanged += total - rejected - good
+        for entity in entities:
+            names = ", ".join(SCHEMAS[entity].names)
+            good_rows = con.sql(
+                f"select {names} from staged_{entity} anti join rejected using (raw_row) "
+                f"order by {ROW}"
+            ).to_arrow_table()
+            if good_rows.num_rows:
+                self.write("staging", entity, good_rows.cast(SCHEMAS[entity]))
+            con.execute(f"drop table staged_{entity}")
+        rejected_entities = con.execute("select distinct entity from rejected").fetchall()
+        for (entity,) in rejected_entities:
+            rows = con.sql(
+                f"select * exclude (raw_row) from rejected where entity = {quote(entity)}"
+            ).to_arrow_table()
+            self.write("quarantine", entity, rows)
+
+    def write(self, layer: str, entity: str, table: object) -> None:
+        folder = self.lake.layer_folder(layer, entity, self.run.date)
+        entry = self.lake.write_table(folder, self.run.run_id, table, self.version)
+        target = self.outcome.files if layer == "staging" else self.outcome.quarantine
+        target[entity].append(entry)
+
+    # reporting --------------------------------------------------------------------------------
+
+    def report_new_fields(self, source: Source, mappings: list[Mapping]) -> None:
+        """Note fields that no mapping uses or ignores by name, once for each."""
+        known = self.manifest.setdefault("known_fields", {})
+        found = self.con.execute(
+            f"""
+            select entity, list_sort(list_distinct(flatten(list(json_keys(payload)))))
+            from (select * from new_raw where problem is null and json_valid(payload)
+                limit {SAMPLE_ROWS})
+            where json_type(payload) = 'OBJECT' group by entity
+            """
+        ).fetchall()
+        for entity, names in found:
+            key = f"{source.name}/{entity}"
+            expected = used_fields(mappings, entity) | set(known.get(key, []))
+            wanted = {lookup.raw for lookup in lookups(mappings)}
+            new = sorted(set(names) - expected) if entity not in wanted else []
+            if new:
+                known[key] = sorted({*known.get(key, []), *new})
+                listed = ", ".join(new[:10]) + (f" and {len(new) - 10} more" if new[10:] else "")
+                self.outcome.notes[source.name].append(f"not used: {entity}: {listed}")
+
+    def describe(self, count: StepCount) -> str | None:
+        """Warnings and notes of a source, told once, on its first row."""
+        source = count.source or ""
+        first = next(c for c in self.outcome.counts.values() if c.source == source)
+        if count is not first:
+            return None
+        told = [f"warn {name}: {rows}" for name, rows in self.outcome.warnings[source].items()]
+        return "; ".join(told + self.outcome.notes[source]) or None
+
+
+def split_groups(source: Source, files: list[FileEntry]) -> Iterator[Group]:
+    """Groups of about GROUP_ROWS rows, so that memory stays flat however much is new."""
+    group: list[FileEntry] = []
+    rows = 0
+    for entry in files:
+        group.append(entry)
+        rows += entry["rows"]
+        if rows >= GROUP_ROWS:
+            yield Group(source, group)
+            group, rows = [], 0
+    if group:
+        yield Group(source, group)
