@@ -169,7 +169,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "agents": ("source", "source_agent_id"),
 }
 
-# The instant that says when the thing happened: bounds are checked on it, facts are filed by its day.
+# The instant that says when the thing happened: bounds are checked on it.
 EVENT_TIME: dict[str, str | None] = {
     "feedback": "created_at",
     "messages": "created_at",

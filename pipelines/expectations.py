@@ -171,7 +171,9 @@ class Judge:
         home.docs.mkdir(parents=True, exist_ok=True)
         self.gx = gx
         self.context = gx.get_context(mode="file", project_root_dir=str(home.docs))
-        self.context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+
+        self.context.variables.progress_bars = ProgressBarsConfig(
             globally=False, metric_calculations=False
         )
         self.source = self.context.data_sources.add_or_update_pandas("hearback")
@@ -205,7 +207,10 @@ class Judge:
         )
         outcome = checkpoint.run(batch_parameters={"dataframe": frame})
         for result in next(iter(outcome.run_results.values())).results:
-            check = checks[result.expectation_config.meta["place"]]
+            configuration = result.expectation_config
+            if configuration is None:
+                raise HearbackError(f"validate: GX lost a result of {entity}; report this fault")
+            check = checks[configuration.meta["place"]]
             fault = find_fault(result.exception_info)
             if fault:
                 raise HearbackError(

@@ -53,7 +53,9 @@ class Table(BaseModel):
 
 class Project(Table):
     home: str = "data"
-    lake: str | None = Field(default=None, description="folder or object-store URL; default: home/lake")
+    lake: str | None = Field(
+        default=None, description="folder or object-store URL; default: home/lake"
+    )
     time_zone: TimeZone = "Asia/Shanghai"
     languages: list[str] = ["en", "zh"]
     calendar: str | None = Field(default=None, description="work calendar of cases without a team")
@@ -62,8 +64,12 @@ class Project(Table):
 class Expectation(Table):
     """Declared bounds of a source: outside them a run flags it."""
 
-    rows_min: int | None = Field(default=None, ge=0, description="fewest records a run should capture")
-    rows_max: int | None = Field(default=None, ge=0, description="most records a run should capture")
+    rows_min: int | None = Field(
+        default=None, ge=0, description="fewest records a run should capture"
+    )
+    rows_max: int | None = Field(
+        default=None, ge=0, description="most records a run should capture"
+    )
     fill: dict[str, float] = Field(
         default_factory=dict, description="least share filled, by column"
     )
@@ -87,7 +93,9 @@ class Calendar(Table):
     name: str = Field(pattern=NAME_PATTERN)
     time_zone: TimeZone
     hours: dict[str, list[str]] = Field(default_factory=dict)
-    country: str | None = Field(default=None, description="ISO 3166 code whose public holidays are free")
+    country: str | None = Field(
+        default=None, description="ISO 3166 code whose public holidays are free"
+    )
     make_up_days: bool = Field(default=False, description="China's make-up workdays add time")
     make_up_hours: str = "monday"
     closed: list[date] = Field(default_factory=list, description="own free days")

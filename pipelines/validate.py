@@ -301,10 +301,9 @@ class Validator:
         for column, least in source.expect.fill.items():
             if column not in SCHEMAS[entity].names:
                 continue
-            row = self.con.execute(
+            ((rows, filled),) = self.con.execute(
                 f"select count(*), count({column}) from staged_{entity}"
-            ).fetchone()
-            rows, filled = row if row else (0, 0)
+            ).fetchall()
             if rows >= FEWEST_FOR_FILL and filled / rows < least:
                 self.outcome.notes[source.name].append(
                     f"fill: {entity}.{column} is filled in {filled / rows:.0%}, "
@@ -383,9 +382,8 @@ class Validator:
         found = self.con.execute(
             f"""
             select entity, list_sort(list_distinct(flatten(list(json_keys(payload)))))
-            from (select * from new_raw where problem is null and json_valid(payload)
-                limit {SAMPLE_ROWS})
-            where json_type(payload) = 'OBJECT' group by entity
+            from (select * from new_raw where problem is null limit {SAMPLE_ROWS})
+            group by entity
             """
         ).fetchall()
         for entity, names in found:

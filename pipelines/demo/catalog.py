@@ -32,7 +32,13 @@ class Product:
 PRODUCTS = (
     Product("lumo", "Lumo desk lamp", "明朗台灯", "ecommerce", ("goods", "device"), (39, 129)),
     Product(
-        "breeze", "Breeze air fryer", "轻风空气炸锅", "ecommerce", ("goods", "device"), (69, 159), 1.3
+        "breeze",
+        "Breeze air fryer",
+        "轻风空气炸锅",
+        "ecommerce",
+        ("goods", "device"),
+        (69, 159),
+        1.3,
     ),
     Product(
         "puretap", "Puretap water filter", "清泉净水器", "ecommerce", ("goods", "device"), (49, 189)
@@ -49,7 +55,13 @@ PRODUCTS = (
         "trailway", "Trailway backpack", "行野双肩包", "ecommerce", ("goods", "wear"), (45, 99)
     ),
     Product(
-        "cloudstep", "Cloudstep trainers", "云步跑鞋", "ecommerce", ("goods", "wear"), (59, 139), 1.2
+        "cloudstep",
+        "Cloudstep trainers",
+        "云步跑鞋",
+        "ecommerce",
+        ("goods", "wear"),
+        (59, 139),
+        1.2,
     ),
     Product("everyday", "Everyday Account", "日常账户", "finance", ("bank",), (20, 3000), 1.1),
     Product("harbour", "Harbour Card", "海港信用卡", "finance", ("bank",), (20, 5000), 1.1),
@@ -63,7 +75,9 @@ PRODUCTS = (
         0.8,
         ("account_frozen", "fraud_charge", "bank_praise"),
     ),
-    Product("steady", "Steady Saver", "稳盈存", "finance", ("bank",), (50, 6000), 0.6, ("fraud_charge",)),
+    Product(
+        "steady", "Steady Saver", "稳盈存", "finance", ("bank",), (50, 6000), 0.6, ("fraud_charge",)
+    ),
     Product("cityhop", "CityHop flights", "城际机票", "travel", ("trip",), (60, 900), 1.1),
     Product(
         "staywell",
@@ -76,7 +90,9 @@ PRODUCTS = (
         ("delay", "change_fee", "trip_ideas"),
     ),
     Product("weekend", "Weekend Away", "周末游套餐", "travel", ("trip", "hotel"), (150, 1400), 0.7),
-    Product("railpass", "RailPass", "畅行火车票", "travel", ("trip",), (20, 160), 0.8, ("stranded",)),
+    Product(
+        "railpass", "RailPass", "畅行火车票", "travel", ("trip",), (20, 160), 0.8, ("stranded",)
+    ),
     Product("clinic", "Online Clinic", "在线问诊", "health", ("health",), (15, 60), 1.0),
     Product(
         "pulseband",
@@ -145,8 +161,22 @@ class Agent:
 
 _AGENT_NAMES = {
     "Sales Desk": ("Priya Nair", "陈思远", "Tom Whitlock", "林晓彤", "Ana Ferreira", "周子墨"),
-    "Technical Support": ("Marek Novak", "王浩然", "Grace Adeyemi", "李雨桐", "Dan Kowalski", "赵一鸣"),
-    "After-sales Care": ("Sarah Lindqvist", "刘佳宁", "Ben Okafor", "黄嘉怡", "Julie Martin", "孙梓涵"),
+    "Technical Support": (
+        "Marek Novak",
+        "王浩然",
+        "Grace Adeyemi",
+        "李雨桐",
+        "Dan Kowalski",
+        "赵一鸣",
+    ),
+    "After-sales Care": (
+        "Sarah Lindqvist",
+        "刘佳宁",
+        "Ben Okafor",
+        "黄嘉怡",
+        "Julie Martin",
+        "孙梓涵",
+    ),
     SLOW_TEAM: ("Owen Price", "吴文静", "Nadia Rahman", "郑凯", "Helen Brooks", "何雪"),
 }
 _PINYIN = {
@@ -174,7 +204,11 @@ def list_agents() -> list[Agent]:
             number += 1
             is_chinese = name in _PINYIN
             box = _PINYIN.get(name) or name.lower().replace(" ", ".")
-            spoken = ("zh", "en") if is_chinese and number % 4 == 0 else (("zh",) if is_chinese else ("en",))
+            spoken = (
+                ("zh", "en")
+                if is_chinese and number % 4 == 0
+                else (("zh",) if is_chinese else ("en",))
+            )
             agents.append(
                 Agent(
                     f"HR{1000 + number}",
@@ -216,7 +250,9 @@ GIVEN_ZH = (
     "浩宇 晨曦 佳琪 思琪 志远 海燕 晓明 俊杰 婷婷 雪梅 春燕 玉兰 国强 立新 慧敏 家豪 一诺 可馨 宇航 嘉欣 晓东"
 ).split()
 CITIES_EN = "Leeds Bristol Glasgow Cardiff Austin Denver Portland Toronto Dublin Singapore Lisbon Berlin Milan Sydney".split()
-CITIES_ZH = "杭州 成都 武汉 西安 南京 苏州 长沙 郑州 青岛 厦门 重庆 沈阳 昆明 佛山 三亚 大理".split()
+CITIES_ZH = (
+    "杭州 成都 武汉 西安 南京 苏州 长沙 郑州 青岛 厦门 重庆 沈阳 昆明 佛山 三亚 大理".split()
+)
 REGIONS_EN = ("UK", "US", "SG", "AU", "IE")
 REGIONS_ZH = ("华东", "华南", "华北", "西南", "华中", "东北")
 DEVICES = (

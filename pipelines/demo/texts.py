@@ -211,13 +211,19 @@ class Facts:
         if slot == "card4":
             return f"{rng.randint(0, 9999):04d}"
         if slot == "flight":
-            return f"HB{rng.randint(100, 998)}" if self.product.key != "railpass" else f"G{rng.randint(100, 1990)}"
+            return (
+                f"HB{rng.randint(100, 998)}"
+                if self.product.key != "railpass"
+                else f"G{rng.randint(100, 1990)}"
+            )
         if slot == "nth":
             return rng.choice(("second", "third", "fourth", "third"))
         if slot == "phone":
             if zh:
                 return f"199{rng.randint(0, 9999):04d}{rng.randint(0, 9999):04d}"
-            return rng.choice((f"07700 900{rng.randint(0, 999):03d}", f"(555) 010-{rng.randint(0, 9999):04d}"))
+            return rng.choice(
+                (f"07700 900{rng.randint(0, 999):03d}", f"(555) 010-{rng.randint(0, 9999):04d}")
+            )
         if slot == "email":
             return f"user{rng.randint(100, 9999)}@example.com"
         if slot == "name":
@@ -227,7 +233,9 @@ class Facts:
         if slot == "team":
             team = rng.choice(catalog.TEAMS)
             return team.zh if zh else team.name
-        raise ValueError(f"phrase bank: no such fact {{{slot}}}; see Facts.make for those there are")
+        raise ValueError(
+            f"phrase bank: no such fact {{{slot}}}; see Facts.make for those there are"
+        )
 
 
 def shorten(text: str, limit: int = 48) -> str:
@@ -304,7 +312,14 @@ CALL_NOTE = {
     "en": ("Customer phoned. ", "Phone call {date}: ", "Inbound call, logged for the customer: "),
     "zh": ("客户来电反映：", "【电话记录】", "来电登记："),
 }
-HOMOPHONES = (("的", "得"), ("在", "再"), ("已经", "以经"), ("帐", "账"), ("做", "作"), ("吗", "嘛"))
+HOMOPHONES = (
+    ("的", "得"),
+    ("在", "再"),
+    ("已经", "以经"),
+    ("帐", "账"),
+    ("做", "作"),
+    ("吗", "嘛"),
+)
 
 
 class Writer:
@@ -402,7 +417,9 @@ class Writer:
         if rng.random() < style.careless:
             body = self.make_careless(body)
         if rng.random() < style.emoji:
-            body += rng.choice(("", " ")) + rng.choice(EMOJI[label.sentiment]) * rng.choice((1, 1, 2, 3))
+            body += rng.choice(("", " ")) + rng.choice(EMOJI[label.sentiment]) * rng.choice(
+                (1, 1, 2, 3)
+            )
         gap = "\n\n" if style.paragraphs else ("\n" if rng.random() < 0.3 else JOIN[self.language])
         if rng.random() < style.opening:
             opening = "open" if style.paragraphs else "open_casual"
@@ -443,7 +460,9 @@ class Writer:
         rng = self.rng
         tail = self.say_extra("annoyed", facts) if len(text) > 30 else ""
         forms = [
-            text + JOIN[self.language] + tail if tail else text + ("!" if self.language == "en" else "！"),
+            text + JOIN[self.language] + tail
+            if tail
+            else text + ("!" if self.language == "en" else "！"),
             swap_letters(text, rng) if self.language == "en" else text.replace("，", " ", 1),
             text.replace(". ", ".\n", 1) if self.language == "en" else text.replace("。", "！", 1),
         ]

@@ -182,7 +182,7 @@ def read_csv(source: Source, options: Options, path: Path) -> Iterator[pa.Table]
             f"""
             create temp table rows as select row_number() over () as position, * from read_csv(
                 {quote(str(clean))}, delim = {quote(delimiter)}, header = true, quote = '"',
-                escape = '"', columns = {{{columns}}}, null_padding = true, strict_mode = false,
+                escape = '"', columns = {{{columns}}}, null_padding = false, strict_mode = true,
                 store_rejects = true, rejects_limit = 0, max_line_size = 16777216,
                 auto_detect = false, parallel = false
             )
@@ -230,14 +230,11 @@ def read_jsonl(source: Source, options: Options, path: Path) -> Iterator[pa.Tabl
         offset += len(lines)
         con.execute(
             "create or replace temp table read as select position, line, "
-            "json_valid(line) and json_type(line) = 'OBJECT' as is_object "
+            "case when json_valid(line) then json_type(line) = 'OBJECT' end as is_object "
             "from lines where trim(line) <> ''"
         )
         if not checked:
-            row = con.execute("select json_keys(line) from read where is_object limit 1").fetchone()
-            checked = row is not None
-            if row and source.kind == "jsonl":
-                warn_missing_keys(source, options, con)
+            checked = check_keys(source, options, con)
         yield from identified(
             con,
             f"select line as payload, {id_sql.replace('payload', 'line')} as id, position "
@@ -254,17 +251,21 @@ def json_key(name: str) -> str:
     return '$."' + name.replace('"', '\\"') + '"'
 
 
-def warn_missing_keys(source: Source, options: Options, con: Any) -> None:
-    """HearbackError if a configured key is in no record of the first block."""
-    found = con.execute(
+def check_keys(source: Source, options: Options, con: Any) -> bool:
+    """True if there were records to check; HearbackError if none has a key that is configured."""
+    rows = con.execute(
         "select list_distinct(flatten(list(json_keys(line)))) from read where is_object"
-    ).fetchone()[0]
+    ).fetchall()
+    found = rows[0][0]
+    if not found:
+        return False
     for column in options.named_columns:
         if column not in found:
             raise HearbackError(
                 f"source {source.name!r}: no record has the key {column!r}"
                 f"{nearest(column, found)}; keys are: {', '.join(sorted(found)[:30])}"
             )
+    return True
 
 
 def read_parquet(source: Source, options: Options, path: Path) -> Iterator[pa.Table]:
@@ -398,10 +399,15 @@ def find_encoding(path: Path) -> str:
         return "utf-8-sig"
     if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    decoded = sample.decode("utf-8", errors="replace")
-    bad = decoded[:-4].count("\ufffd")
-    if bad <= max(20, len(decoded) // 1000):
+    decoded = sample.decode("utf-8", errors="replace")[:-4]
+    bad = decoded.count("\ufffd")
+    beyond_ascii = len(re.findall("[^\x00-\x7f\ufffd]", decoded))
+    if bad <= max(beyond_ascii, 1 + len(decoded) // 1000):
         return "utf-8"
+    high = sum(byte >= 0x80 for byte in sample)
+    paired = sum(len(run) for run in re.findall(rb"(?:[\xa1-\xf7][\xa1-\xfe])+", sample))
+    if paired >= 0.9 * high:  # Han characters of GB 2312; Western text has single high bytes
+        return "gb18030"
     from charset_normalizer import from_bytes
 
     best = from_bytes(sample[: 64 << 10]).best()

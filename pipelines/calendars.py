@@ -1,0 +1,225 @@
+"""Work calendars: opening hours of a team as UTC intervals, and arithmetic on them.
+
+A minute is open if its local wall time is: an hour that is repeated when the clocks go back counts
+twice, one that is skipped not at all. Holidays are the days actually observed as free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import HearbackError
+from pipelines.settings import WEEKDAYS, Calendar, parse_span
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Seconds = NDArray[np.int64]
+Instants = NDArray[np.datetime64]
+Minutes = NDArray[np.float64]
+
+EPOCH = date(1970, 1, 1)
+DAY = 86_400
+
+
+def expand_calendar(versions: Sequence[Calendar], first: date, last: date) -> pa.Table:
+    """The open intervals of one calendar from first to last (local days, both included).
+
+    ``versions`` are the entries of one name; each is in force from the local midnight of its
+    ``valid_from`` until the next one's. Columns: calendar, open_at and close_at (UTC), and
+    minutes_before, the open minutes before open_at. Intervals that meet are joined.
+    """
+    import pyarrow as pa
+
+    ordered = sorted(versions, key=lambda version: version.valid_from or date.min)
+    pieces: list[Seconds] = []
+    for version, following in zip(ordered, [*ordered[1:], None], strict=True):
+        begin = max(first, version.valid_from or first)
+        spans = _list_local_spans(version, begin - timedelta(days=1), last)
+        spans = _to_utc(spans, ZoneInfo(version.time_zone))
+        low = _find_midnight(begin, version.time_zone)
+        high = _find_midnight(last + timedelta(days=1), version.time_zone)
+        if following is not None and following.valid_from is not None:
+            high = min(high, _find_midnight(following.valid_from, following.time_zone))
+        pieces.append(_clip(spans, low, high))
+    spans = _join_meeting(np.concatenate(pieces) if pieces else np.empty((0, 2), np.int64))
+    lengths = (spans[:, 1] - spans[:, 0]) / 60
+    before = np.concatenate(([0.0], np.cumsum(lengths)))[:-1] if len(spans) else lengths
+    name = ordered[0].name if ordered else ""
+    instant = pa.timestamp("us", tz="UTC")
+    return pa.table(
+        {
+            "calendar": pa.array([name] * len(spans), pa.string()),
+            "open_at": pa.array(spans[:, 0] * 1_000_000, pa.int64()).cast(instant),
+            "close_at": pa.array(spans[:, 1] * 1_000_000, pa.int64()).cast(instant),
+            "minutes_before": pa.array(before, pa.float64()),
+        }
+    )
+
+
+def count_business_minutes(starts: Instants, ends: Instants, calendar: pa.Table) -> Minutes:
+    """Open minutes between instants (UTC, datetime64[us]) on an expanded calendar."""
+    opens, closes, before = _read_intervals(calendar)
+    return _count_until(ends, opens, closes, before) - _count_until(starts, opens, closes, before)
+
+
+def add_business_minutes(instants: Instants, minutes: Minutes, calendar: pa.Table) -> Instants:
+    """The first instants by which so many open minutes have passed since ``instants``.
+
+    UTC, datetime64[us]; 0 minutes give the instant itself. NaT where the expanded calendar ends
+    before the minutes have passed.
+    """
+    opens, closes, before = _read_intervals(calendar)
+    starts = instants.astype("datetime64[us]")
+    if not len(opens):
+        return np.where(minutes > 0, np.datetime64("NaT"), starts)
+    wanted = _count_until(starts, opens, closes, before) + minutes
+    at = np.clip(np.searchsorted(before, wanted, side="left") - 1, 0, None)
+    offset = np.round((wanted - before[at]) * 60e6).astype(np.int64)
+    found = opens[at] + offset.astype("timedelta64[us]")
+    # An interval's end is exact to a microsecond; only what lies beyond the last one has no answer.
+    found = np.where(found > closes[at] + np.timedelta64(1, "us"), np.datetime64("NaT"), found)
+    return np.where(minutes > 0, found, starts)
+
+
+def list_free_days(country: str, years: Iterable[int]) -> set[date]:
+    """The public holidays of a country as observed; HearbackError if the country is unknown."""
+    import holidays
+
+    free: set[date] = set()
+    for year in years:
+        if country.upper() == "CN" and year in _china_years():
+            free.update(day for day in _china_days()[0] if day.year == year)
+            continue
+        try:
+            free.update(holidays.country_holidays(country.upper(), years=year))
+        except NotImplementedError:
+            raise HearbackError(
+                f"calendar country {country!r}: no public holidays are known for it; use an "
+                "ISO 3166 code such as CN, US or GB, or list the free days under 'closed'"
+            ) from None
+    return free
+
+
+def list_make_up_days() -> set[date]:
+    """China's weekend days that are worked in exchange for a holiday."""
+    return _china_days()[1]
+
+
+@cache
+def _china_days() -> tuple[set[date], set[date]]:
+    from chinese_calendar import constants
+
+    return set(constants.holidays), set(constants.workdays)
+
+
+@cache
+def _china_years() -> set[int]:
+    return {day.year for day in _china_days()[0]}
+
+
+def _list_local_spans(calendar: Calendar, first: date, last: date) -> Seconds:
+    """Open spans in local wall time, seconds since the epoch's local midnight, (n, 2)."""
+    years = range(first.year, last.year + 1)
+    free = set(calendar.closed)
+    holidays = list_free_days(calendar.country, years) if calendar.country else set()
+    make_up = list_make_up_days() if calendar.make_up_days else set()
+    own_open = set(calendar.open)
+    spans = {day: [parse_span(span) for span in calendar.hours.get(day, [])] for day in WEEKDAYS}
+    borrowed = spans.get(calendar.make_up_hours, [])
+    found: list[tuple[int, int]] = []
+    for offset in range((last - first).days + 1):
+        day = first + timedelta(days=offset)
+        if day in free:
+            continue
+        usual = spans[WEEKDAYS[day.weekday()]]
+        if day in own_open:
+            today = usual or borrowed
+        elif day in make_up:
+            today = borrowed
+        elif day in holidays:
+            continue
+        else:
+            today = usual
+        midnight = (day - EPOCH).days * DAY
+        found.extend((midnight + begin * 60, midnight + end * 60) for begin, end in today)
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _to_utc(spans: Seconds, zone: ZoneInfo) -> Seconds:
+    """Local spans as UTC spans: each stretch of constant offset takes what falls into it."""
+    if not len(spans):
+        return spans
+    low, high = int(spans[0, 0]) - 2 * DAY, int(spans[-1, 1]) + 2 * DAY
+    pieces = [
+        _clip(spans - offset, begin, end) for begin, end, offset in _list_offsets(zone, low, high)
+    ]
+    return np.concatenate(pieces)
+
+
+def _list_offsets(zone: ZoneInfo, low: int, high: int) -> list[tuple[int, int, int]]:
+    """Stretches (begin, end, offset), in UTC seconds, of one UTC offset each."""
+    stretches: list[tuple[int, int, int]] = []
+    begin, offset = low, _offset_at(zone, low)
+    for probe in range(low, high + DAY, DAY):
+        after = _offset_at(zone, probe)
+        if after != offset:
+            known, changed = probe - DAY, probe
+            while changed - known > 1:
+                middle = (known + changed) // 2
+                if _offset_at(zone, middle) == offset:
+                    known = middle
+                else:
+                    changed = middle
+            stretches.append((begin, changed, offset))
+            begin, offset = changed, after
+    stretches.append((begin, high + DAY, offset))
+    return stretches
+
+
+def _offset_at(zone: ZoneInfo, instant: int) -> int:
+    offset = datetime.fromtimestamp(instant, UTC).astimezone(zone).utcoffset()
+    return int(offset.total_seconds()) if offset is not None else 0
+
+
+def _find_midnight(day: date, time_zone: str) -> int:
+    return int(datetime.combine(day, time(), ZoneInfo(time_zone)).timestamp())
+
+
+def _clip(spans: Seconds, low: int, high: int) -> Seconds:
+    clipped = np.clip(spans, low, high)
+    return clipped[clipped[:, 1] > clipped[:, 0]]
+
+
+def _join_meeting(spans: Seconds) -> Seconds:
+    """Sort spans and join those that meet."""
+    if not len(spans):
+        return spans
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    starts = np.concatenate(([True], spans[1:, 0] > spans[:-1, 1]))
+    ends = np.concatenate((starts[1:], [True]))
+    return np.column_stack((spans[starts, 0], spans[ends, 1]))
+
+
+def _read_intervals(calendar: pa.Table) -> tuple[Instants, Instants, Minutes]:
+    opens = calendar["open_at"].to_numpy().astype("datetime64[us]")
+    closes = calendar["close_at"].to_numpy().astype("datetime64[us]")
+    return opens, closes, calendar["minutes_before"].to_numpy()
+
+
+def _count_until(instants: Instants, opens: Instants, closes: Instants, before: Minutes) -> Minutes:
+    """Open minutes from the beginning of the expanded calendar until each instant."""
+    if not len(opens):
+        return np.zeros(len(instants))
+    instants = instants.astype("datetime64[us]")
+    at = np.searchsorted(opens, instants, side="right") - 1
+    inside = np.minimum(instants, closes[at]) - opens[at]
+    counted = before[at] + inside / np.timedelta64(60_000_000, "us")
+    return np.where(at < 0, 0.0, counted)

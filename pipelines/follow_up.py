@@ -1,0 +1,943 @@
+"""follow_up: merge the rules' candidates into the task store and give each task an owner and a due
+time.
+
+``follow_up_candidates`` (build file) holds one row per rule and case, piece of feedback or customer
+that the rules in ``sql/`` found worth a task today. The store keeps what people did. After the
+merge the tables ``follow_up_tasks`` and ``follow_up_events`` of the build file say what the store
+says.
+
+What a task is about: its case; without one the piece of feedback; without either the customer. A
+rule about customers leaves the other two NULL and names its rows in ``evidence``.
+
+Who may be contacted: a customer marked do_not_contact gets no task, for nearly every task ends in a
+message to the customer. The exception is a duty that the customer asked for: a service-level rule
+(``sla_…``) on a case that is still open.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.context import Run, StepCount, timed_step
+from pipelines.errors import HearbackError
+from pipelines.settings import Settings, Team
+from pipelines.storage import connect_duckdb, explain_disk_errors, quote
+from pipelines.task_store import (
+    CAUSE_GONE,
+    CONTENT_COLUMNS,
+    PRIORITY_RANK,
+    SYSTEM,
+    open_store,
+    to_micros,
+    write_tasks,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+BATCH = 50_000
+REOPEN_DAYS = 14.0  # a cause that returns sooner reopens its task; later it opens a new one
+EXPIRE_DAYS = 30.0  # a task nobody took up expires this long after it was due
+RULE_OFF = "rule switched off"
+DAY_MICROS = 86_400_000_000
+
+LIVE_SQL = "('open', 'in_progress', 'snoozed')"
+RANK_SQL = "case priority {} else 2 end".format(
+    " ".join(f"when '{name}' then {rank}" for name, rank in PRIORITY_RANK.items())
+)
+
+TASK_COLUMNS: dict[str, tuple[str, str]] = {
+    "task_id": ("VARCHAR", "Stable id: the same cause keeps it over reruns"),
+    "rule": ("VARCHAR", "Rule that made the task"),
+    "reason": ("VARCHAR", "Why, in the language of the lists. NULL if the rule gives none"),
+    "evidence": ("VARCHAR[]", "Ids of the feedback and cases that the rule saw"),
+    "customer_id": ("VARCHAR", "Customer. NULL if unknown"),
+    "case_id": ("VARCHAR", "Case the task is about. NULL if it is not about a case"),
+    "feedback_id": ("VARCHAR", "Feedback the task is about. NULL if about a case or customer"),
+    "team": ("VARCHAR", "Team that does it. NULL if no team takes this need"),
+    "owner": ("VARCHAR", "Member who does it. NULL while nobody had room or speaks the language"),
+    "need": ("VARCHAR", "sales, technical, after_sales or other. NULL if not known"),
+    "priority": ("VARCHAR", "urgent, high, normal or low"),
+    "score": ("DOUBLE", "The rule's weight within a priority; higher first. NULL if it has none"),
+    "created_at": ("TIMESTAMPTZ", "Instant the task was first made (UTC)"),
+    "occurred_at": ("TIMESTAMPTZ", "Instant of what caused it (UTC). NULL if the rule gives none"),
+    "due_at": ("TIMESTAMPTZ", "Instant it should be done by (UTC). NULL if it has no due time"),
+    "status": ("VARCHAR", "open, in_progress, done, snoozed, cancelled or expired"),
+    "status_changed_at": ("TIMESTAMPTZ", "Instant the status last changed (UTC)"),
+    "status_by": ("VARCHAR", "Who changed the status last; hearback for the system"),
+    "snoozed_until": ("TIMESTAMPTZ", "Instant it comes back (UTC). NULL unless snoozed"),
+    "outcome": ("VARCHAR", "What came of it. NULL until someone or the system says so"),
+    "suggested_action": ("VARCHAR", "What to do, in the language of the lists"),
+    "suggested_reply": ("VARCHAR", "A reply to start from, in the customer's language"),
+    "language": ("VARCHAR", "Language of the customer. NULL if not known"),
+    "url": ("VARCHAR", "Link to the record in its source. NULL if it has none"),
+    "is_holdout": ("BOOLEAN", "true: left undone on purpose to measure the rule's effect"),
+    "episode": ("BIGINT", "How many times this cause has opened a new task, from 1"),
+    "revision": ("BIGINT", "Change of the task store that last wrote the row"),
+}
+EVENT_COLUMNS: dict[str, tuple[str, str]] = {
+    "event_id": ("BIGINT", "Number of the event, rising"),
+    "task_id": ("VARCHAR", "Task it belongs to"),
+    "event_at": ("TIMESTAMPTZ", "Instant of the event (UTC)"),
+    "event_type": (
+        "VARCHAR",
+        "created, reopened, assigned, unassigned, status_changed, snoozed, outcome_changed, "
+        "priority_changed or team_changed",
+    ),
+    "from_value": ("VARCHAR", "Value before. NULL if there was none"),
+    "to_value": ("VARCHAR", "Value after. NULL if there is none"),
+    "actor": ("VARCHAR", "Who did it; hearback for the system"),
+    "note": ("VARCHAR", "Why, or where the change came from. NULL if nothing was said"),
+    "run_id": ("VARCHAR", "Run that did it. NULL if a person did"),
+}
+COMMENTS = {
+    "follow_up_tasks": "Follow-up tasks with their owner, due time and outcome. One row per task.",
+    "follow_up_events": (
+        "What happened to follow-up tasks, append-only. One row per change of a task."
+    ),
+}
+
+
+@dataclass
+class Outcome:
+    """What a merge did, and what the run should warn about."""
+
+    count_in: int = 0
+    created: int = 0
+    updated: int = 0
+    reopened: int = 0
+    kept: int = 0
+    duplicate: int = 0
+    held_back: int = 0
+    gone: int = 0
+    expired: int = 0
+    woken: int = 0
+    assigned: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        names = ("created", "updated", "reopened", "gone", "expired", "woken", "assigned")
+        parts = [f"{getattr(self, name)} {name}" for name in names if getattr(self, name)]
+        if self.held_back:
+            parts.append(f"{self.held_back} held back: customer asked for no contact")
+        return "; ".join(parts + [f"warning: {text}" for text in self.warnings]) or "no change"
+
+
+def run(run: Run) -> list[StepCount]:
+    """Merge today's candidates into the task store and write both task tables to the build file.
+
+    Running it twice changes nothing. HearbackError if the build file or the candidates are missing.
+    """
+    with timed_step(run, "follow_up") as counts:
+        con = open_build(run.home.build)
+        try:
+            result = Outcome()
+            prepare_candidates(con, run, result)
+            with write_tasks(run.home.tasks) as (store, revision):
+                if is_backfill(store, run):
+                    result.kept = count_candidates(con)
+                    result.warnings.append("a later day was merged already; tasks left as they are")
+                else:
+                    merge_candidates(con, store, run, revision, result)
+            run.progress("follow_up tables", 0)
+            write_tables(con, run.home.tasks, run.settings)
+            con.execute("checkpoint")
+        finally:
+            con.close()
+        counts.append(
+            StepCount(
+                step="follow_up",
+                entity="follow_up_tasks",
+                count_in=result.count_in,
+                count_out=result.created + result.updated + result.reopened,
+                count_quarantined=result.held_back,
+                count_duplicate=result.duplicate,
+                count_unchanged=result.kept,
+                detail=result.describe(),
+            )
+        )
+    return counts
+
+
+# candidates -----------------------------------------------------------------------------------
+
+
+def open_build(path: Path) -> duckdb.DuckDBPyConnection:
+    """The build file, open for writing. HearbackError if it is missing, busy or damaged."""
+    import duckdb
+
+    if not path.is_file():
+        raise HearbackError(f"{path}: no build file yet; run 'hearback aggregate' first")
+    try:
+        con = connect_duckdb(path=path)
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise HearbackError(
+                f"{path}: another process is writing it; wait for that run to end and try again"
+            ) from error
+        raise HearbackError(f"{path}: cannot be opened ({first_line(error)})") from error
+    found = con.execute(
+        "select count(*) from information_schema.tables where table_name = 'follow_up_candidates'"
+    ).fetchone()
+    if found != (1,):
+        con.close()
+        raise HearbackError(
+            f"{path}: no table follow_up_candidates; run 'hearback aggregate' first"
+        )
+    return con
+
+
+def first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def has_table(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+    return bool(
+        con.execute(
+            "select count(*) from information_schema.tables where table_name = ?", [name]
+        ).fetchall()[0][0]
+    )
+
+
+def count_candidates(con: duckdb.DuckDBPyConnection) -> int:
+    return int(con.execute("select count(*) from cand").fetchall()[0][0])
+
+
+def prepare_candidates(con: duckdb.DuckDBPyConnection, run: Run, result: Outcome) -> None:
+    """Temporary table ``cand``: one row per cause, with its key, team, due time and content hash.
+
+    Candidates of one cause are joined: the most urgent one speaks, the evidence is united.
+    """
+    settings = run.settings
+    language = settings.delivery.language
+    disabled = [rule.name for rule in settings.follow_up_rules if not rule.enabled]
+    con.execute("create or replace temp table off_rules (rule varchar)")
+    con.execute("insert into off_rules select unnest(?::varchar[])", [disabled])
+    con.execute("create or replace temp table need_teams (need varchar, need_team varchar)")
+    for team in reversed(settings.teams):  # the first team that takes a need has it
+        for need in team.needs:
+            con.execute("delete from need_teams where need = ?", [need])
+            con.execute("insert into need_teams values (?, ?)", [need, team.name])
+    customers, cases = has_table(con, "customers"), has_table(con, "cases")
+    silent = (
+        "select customer_id from customers where do_not_contact"
+        if customers
+        else "select null::varchar as customer_id where false"
+    )
+    unsolved = (
+        "select case_id from cases where status in ('new', 'open', 'pending', 'hold')"
+        if cases
+        else "select null::varchar as case_id where false"
+    )
+    con.execute(
+        f"""
+        create or replace temp table picked as
+        select
+            c.* exclude (reason, reason_zh, suggested_action, suggested_action_zh, team, priority),
+            coalesce({"reason_zh, reason" if language == "zh" else "reason, reason_zh"}) as reason,
+            coalesce({
+            "suggested_action_zh, suggested_action"
+            if language == "zh"
+            else "suggested_action, suggested_action_zh"
+        }) as suggested_action,
+            coalesce(c.team, n.need_team) as team,
+            coalesce(c.priority, 'normal') as priority,
+            md5(concat_ws(chr(31), c.rule, case
+                when c.case_id is not null then 'case' || chr(31) || c.case_id
+                when c.feedback_id is not null then 'feedback' || chr(31) || c.feedback_id
+                else 'customer' || chr(31) || coalesce(c.customer_id, '') end)) as cause_key,
+            c.customer_id in ({silent})
+                and not (starts_with(c.rule, 'sla') and coalesce(c.case_id in ({unsolved}), false))
+                as is_held_back
+        from follow_up_candidates c
+        left join need_teams n on n.need = c.need
+        where c.rule not in (select rule from off_rules)
+        """
+    )
+    total, held, causes = con.execute(
+        "select count(*), count(*) filter (is_held_back), "
+        "count(distinct cause_key) filter (is_held_back is not true) from picked"
+    ).fetchall()[0]
+    result.count_in, result.held_back = int(total), int(held)
+    result.duplicate = int(total) - int(held) - int(causes)
+    con.execute(
+        f"""
+        create or replace temp table joined as
+        with kept as (select * from picked where is_held_back is not true),
+        crowded as (
+            select cause_key from kept group by cause_key having count(*) > 1
+        ),
+        first_of as (
+            select
+                arg_min(kept, ({RANK_SQL}, -coalesce(score, 0), due_at, feedback_id)) as best,
+                list_sort(list_distinct(flatten(list(coalesce(evidence, []))))) as evidence,
+                max(occurred_at) as occurred_at
+            from kept semi join crowded using (cause_key)
+            group by kept.cause_key
+        )
+        select * replace (list_sort(list_distinct(coalesce(evidence, []))) as evidence)
+        from kept anti join crowded using (cause_key)
+        union all by name
+        select unnest(best) from (
+            select struct_update(
+                best, evidence := first_of.evidence, occurred_at := first_of.occurred_at
+            ) as best
+            from first_of
+        )
+        """
+    )
+    add_due_times(con, settings, result)
+    replies = reply_version(settings)
+    con.execute(
+        """
+        create or replace temp table cand as
+        with finished as (
+            select
+                cause_key, rule, reason, array_to_string(evidence, ' ') as evidence, customer_id,
+                case_id, feedback_id, team, need, priority, score,
+                split_part(lower(language), '-', 1) as language,
+                epoch_us(occurred_at) as occurred_at, epoch_us(due) as due_at,
+                suggested_action, url
+            from dated
+        )
+        select *, md5(concat_ws(chr(31), ?, reason, evidence, coalesce(customer_id, '-'),
+            coalesce(team, '-'), coalesce(need, '-'), priority, round(coalesce(score, 0), 6),
+            coalesce(language, '-'), coalesce(occurred_at, 0), coalesce(due_at, 0),
+            coalesce(suggested_action, '-'), coalesce(url, '-'))) as content_hash
+        from finished
+        order by cause_key
+        """,
+        [replies],
+    )
+
+
+def add_due_times(con: duckdb.DuckDBPyConnection, settings: Settings, result: Outcome) -> None:
+    """Temporary table ``dated``: ``joined`` with ``due``, counted in the team's business time.
+
+    A team without a calendar uses the project's; without that too, every minute counts.
+    """
+    import pyarrow as pa
+
+    con.execute(
+        "create or replace temp table dues (calendar varchar, basis timestamptz, minutes double, "
+        "due timestamptz)"
+    )
+    con.execute("create or replace temp table team_calendars (team varchar, calendar varchar)")
+    for team in settings.teams:
+        name = team.calendar or settings.project.calendar
+        con.execute("insert into team_calendars values (?, ?)", [team.name, name])
+    default = settings.project.calendar or ""
+    con.execute(
+        """
+        create or replace temp table undated as
+        select joined.*, coalesce(team_calendars.calendar, ?) as calendar
+        from joined left join team_calendars using (team)
+        """,
+        [default],
+    )
+    needed = """
+        from undated
+        where due_at is null and due_basis_at is not null and due_minutes is not null
+    """
+    names = con.execute(f"select distinct calendar {needed} order by 1").fetchall()
+    for (name,) in names:
+        wanted = con.sql(
+            f"select distinct calendar, due_basis_at, due_minutes {needed} "
+            f"and calendar = {quote(name)}"
+        ).to_arrow_table()
+        basis = wanted["due_basis_at"].to_numpy().astype("datetime64[us]")
+        due = find_due_times(settings, name, basis, wanted["due_minutes"].to_numpy())
+        found = pa.array(due, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+        if found.null_count:
+            result.warnings.append(
+                f"{found.null_count} due times lie beyond what calendar {name!r} has open hours "
+                "for: give it hours"
+            )
+        con.register("due_rows", wanted.append_column("due", found))
+        con.execute("insert into dues select * from due_rows")
+        con.unregister("due_rows")
+    con.execute(
+        """
+        create or replace temp table dated as
+        select undated.*, coalesce(undated.due_at, dues.due) as due
+        from undated left join dues
+            on dues.calendar = undated.calendar
+            and dues.basis = undated.due_basis_at and dues.minutes = undated.due_minutes
+        """
+    )
+
+
+def find_due_times(
+    settings: Settings,
+    calendar: str,
+    basis: NDArray[np.datetime64],
+    minutes: NDArray[np.float64],
+) -> NDArray[np.datetime64]:
+    """Instants (UTC) by which so many open minutes have passed; NaT where the calendar has none."""
+    import numpy as np
+
+    from pipelines.calendars import add_business_minutes, expand_calendar
+
+    if not calendar:
+        return basis + (minutes * 60e6).astype("timedelta64[us]")
+    versions = [version for version in settings.calendars if version.name == calendar]
+    first = basis.min().astype("datetime64[D]").item() - timedelta(days=1)
+    last = basis.max().astype("datetime64[D]").item()
+    # Ten times the span that eight-hour days would take leaves room for weekends and long holidays.
+    reach = timedelta(days=40 + float(np.max(minutes)) / 48)
+    return add_business_minutes(basis, minutes, expand_calendar(versions, first, last + reach))
+
+
+# merge ----------------------------------------------------------------------------------------
+
+
+def is_backfill(store: sqlite3.Connection, run: Run) -> bool:
+    """Has a later instant been merged already? Its causes are newer than this run's."""
+    latest = store.execute("select max(merged_at) from merges").fetchone()[0]
+    return latest is not None and latest > to_micros(run.now)
+
+
+def merge_candidates(
+    con: duckdb.DuckDBPyConnection,
+    store: sqlite3.Connection,
+    run: Run,
+    revision: int,
+    result: Outcome,
+) -> None:
+    """Bring the store in line with ``cand``, inside the caller's transaction."""
+    now = to_micros(run.now)
+    run.progress("follow_up merge", count_candidates(con))
+    decide_actions(con, store, run.settings, now, result)
+    write_content(con, store, revision, now)
+    set_reopened(store, revision, now)
+    record_decisions(store, run, now)
+    close_gone(store, run, revision, now, result)
+    wake_and_expire(store, run, revision, now, result)
+    assign_owners(store, run, revision, now, result)
+    store.execute("insert into merges values (?, ?)", (run.run_id, now))
+
+
+def decide_actions(
+    con: duckdb.DuckDBPyConnection,
+    store: sqlite3.Connection,
+    settings: Settings,
+    now: int,
+    result: Outcome,
+) -> None:
+    """Temporary table ``decided`` (store and DuckDB): what to do with each cause of today.
+
+    A live task is updated if the rule says something new. A closed one stays closed while its cause
+    just lasts; it is reopened if the cause happened again after it was done, or went and came back
+    within reopen_days. Later than that the cause gets a new task. What a person cancelled stays so.
+    """
+    store.execute("create temp table rules (rule text primary key, reopen integer, expire integer)")
+    store.executemany("insert into rules values (?, ?, ?)", rule_windows(con, store, settings))
+    store.execute(
+        "create temp table seen (cause_key text primary key, rule text, content_hash text, "
+        "occurred_at integer, evidence text) without rowid"
+    )
+    rows = con.execute(
+        "select cause_key, rule, content_hash, occurred_at, evidence from cand order by cause_key"
+    )
+    while batch := rows.fetchmany(BATCH):
+        store.executemany("insert into seen values (?, ?, ?, ?, ?)", batch)
+    store.execute(
+        f"""
+        create temp table decided as
+        with judged as (
+            select
+                s.cause_key, t.task_id, t.episode, t.status, t.cause_gone_at, t.priority, t.team,
+                case
+                    when t.task_id is null then 'create'
+                    when t.status in {LIVE_SQL}
+                        then iif(t.content_hash = s.content_hash, 'keep', 'update')
+                    when t.cause_gone_at is null
+                        then iif(
+                            t.status = 'done' and s.occurred_at > t.status_changed_at
+                                and s.occurred_at > coalesce(t.occurred_at, 0)
+                                and s.evidence <> t.evidence, 'reopen', 'keep')
+                    when :now - t.cause_gone_at > r.reopen then 'create'
+                    when t.status = 'cancelled' and t.status_by <> '{SYSTEM}' then 'keep'
+                    else 'reopen'
+                end as act
+            from seen s
+            join rules r on r.rule = s.rule
+            left join tasks t on t.cause_key = s.cause_key and t.is_latest = 1
+        )
+        select
+            cause_key, act, status as from_status, priority as from_priority, team as from_team,
+            task_id as old_task_id, cause_gone_at,
+            iif(act = 'create', coalesce(episode, 0) + 1, episode) as episode,
+            iif(act = 'create', make_task_id(cause_key, coalesce(episode, 0) + 1), task_id)
+                as task_id
+        from judged
+        """,
+        {"now": now},
+    )
+    store.execute("create unique index temp.decided_key on decided (cause_key)")
+    acts = dict(store.execute("select act, count(*) from decided group by act").fetchall())
+    result.created, result.updated = acts.get("create", 0), acts.get("update", 0)
+    result.reopened, result.kept = acts.get("reopen", 0), acts.get("keep", 0)
+    changed = store.execute("select cause_key, task_id, episode from decided where act <> 'keep'")
+    kinds = {"cause_key": "s", "task_id": "s", "episode": "i"}
+    con.register("changed", stream_rows(changed, kinds))
+    con.execute("create or replace temp table decided as select * from changed")
+    con.unregister("changed")
+
+
+def rule_windows(
+    con: duckdb.DuckDBPyConnection, store: sqlite3.Connection, settings: Settings
+) -> list[tuple[str, int, int]]:
+    """(rule, reopen window, time to expiry) in microseconds for every rule that has tasks."""
+    names = {row[0] for row in con.execute("select distinct rule from cand").fetchall()}
+    names |= {row[0] for row in store.execute("select distinct rule from tasks").fetchall()}
+    own = {rule.name: rule.thresholds for rule in settings.follow_up_rules}
+    return [
+        (
+            name,
+            round(own.get(name, {}).get("reopen_days", REOPEN_DAYS) * DAY_MICROS),
+            round(own.get(name, {}).get("expire_days", EXPIRE_DAYS) * DAY_MICROS),
+        )
+        for name in sorted(names)
+    ]
+
+
+def write_content(
+    con: duckdb.DuckDBPyConnection, store: sqlite3.Connection, revision: int, now: int
+) -> None:
+    """Insert new tasks and bring what the rules say into the others; state is left alone."""
+    store.execute(
+        "update tasks set is_latest = 0 where task_id in (select old_task_id from decided "
+        "where act = 'create' and old_task_id is not null)"
+    )
+    names = ", ".join(CONTENT_COLUMNS)
+    marks = ", ".join("?" * len(CONTENT_COLUMNS))
+    updates = ", ".join(f"{name} = excluded.{name}" for name in CONTENT_COLUMNS)
+    statement = (
+        f"insert into tasks (task_id, cause_key, episode, {names}, is_latest, created_at, status, "
+        f"status_changed_at, status_by, revision) values (?, ?, ?, {marks}, 1, {now}, 'open', "
+        f"{now}, '{SYSTEM}', {revision}) on conflict (task_id) do update set {updates}, "
+        "revision = excluded.revision"
+    )
+    rows = con.execute(
+        f"select decided.task_id, cand.cause_key, decided.episode, {names} "
+        "from cand join decided using (cause_key) order by decided.task_id"
+    )
+    while batch := rows.fetchmany(BATCH):
+        store.executemany(statement, batch)
+
+
+def set_reopened(store: sqlite3.Connection, revision: int, now: int) -> None:
+    """Open the tasks whose cause returned, and forget that causes of today were once gone."""
+    store.execute(
+        "update tasks set status = 'open', status_changed_at = ?, status_by = ?, outcome = null, "
+        "snoozed_until = null, cause_gone_at = null, revision = ? "
+        "where task_id in (select task_id from decided where act = 'reopen')",
+        (now, SYSTEM, revision),
+    )
+    store.execute(
+        "update tasks set cause_gone_at = null where task_id in "
+        "(select task_id from decided where act = 'keep' and cause_gone_at is not null)"
+    )
+
+
+def record_decisions(store: sqlite3.Connection, run: Run, now: int) -> None:
+    """Events of created and reopened tasks and of changed priorities and teams."""
+    columns = (
+        "insert into events (task_id, event_at, event_type, from_value, to_value, actor, note, "
+        "run_id) "
+    )
+    stamp = {"now": now, "run": run.run_id, "actor": SYSTEM}
+    store.execute(
+        columns + "select task_id, :now, iif(act = 'create', 'created', 'reopened'), "
+        "iif(act = 'create', null, from_status), 'open', :actor, iif(act = 'create', null, "
+        "'the cause is back'), :run from decided where act in ('create', 'reopen')",
+        stamp,
+    )
+    for name in ("priority", "team"):
+        store.execute(
+            columns + f"select d.task_id, :now, '{name}_changed', d.from_{name}, t.{name}, :actor, "
+            "null, :run from decided d join tasks t on t.task_id = d.task_id "
+            f"where d.act in ('update', 'reopen') and d.from_{name} is not t.{name}",
+            stamp,
+        )
+
+
+def close_gone(
+    store: sqlite3.Connection, run: Run, revision: int, now: int, result: Outcome
+) -> None:
+    """Cancel live tasks whose cause is gone; mark closed ones, so that a return is noticed."""
+    off = [rule.name for rule in run.settings.follow_up_rules if not rule.enabled]
+    store.execute("create temp table off_rules (rule text primary key)")
+    store.executemany("insert into off_rules values (?)", [(name,) for name in off])
+    store.execute(
+        f"""
+        create temp table gone as
+        select task_id, status as from_status, rule in (select rule from off_rules) as is_off
+        from tasks
+        where is_latest = 1 and cause_gone_at is null
+            and cause_key not in (select cause_key from seen)
+        """
+    )
+    store.execute(
+        f"insert into events (task_id, event_at, event_type, from_value, to_value, actor, note, "
+        f"run_id) select task_id, ?, 'status_changed', from_status, 'cancelled', ?, "
+        f"iif(is_off, '{RULE_OFF}', '{CAUSE_GONE}'), ? from gone where from_status in {LIVE_SQL}",
+        (now, SYSTEM, run.run_id),
+    )
+    result.gone = store.execute(
+        f"update tasks set status = 'cancelled', status_changed_at = ?, status_by = ?, "
+        f"outcome = (select iif(is_off, '{RULE_OFF}', '{CAUSE_GONE}') from gone "
+        "where gone.task_id = tasks.task_id), snoozed_until = null, revision = ? "
+        f"where task_id in (select task_id from gone where from_status in {LIVE_SQL})",
+        (now, SYSTEM, revision),
+    ).rowcount
+    store.execute(
+        "update tasks set cause_gone_at = ? where task_id in (select task_id from gone)", (now,)
+    )
+
+
+def wake_and_expire(
+    store: sqlite3.Connection, run: Run, revision: int, now: int, result: Outcome
+) -> None:
+    """Bring snoozed tasks back when their time comes; expire what nobody took up long after due."""
+    for status, note, condition in (
+        ("open", "snooze ended", "status = 'snoozed' and snoozed_until <= :now"),
+        (
+            "expired",
+            "long overdue and not taken up",
+            "status = 'open' and due_at < :now - (select expire from rules "
+            "where rules.rule = tasks.rule)",
+        ),
+    ):
+        values = {"now": now, "actor": SYSTEM, "run": run.run_id, "note": note, "status": status}
+        store.execute(
+            "insert into events (task_id, event_at, event_type, from_value, to_value, actor, note, "
+            "run_id) select task_id, :now, 'status_changed', status, :status, :actor, :note, :run "
+            f"from tasks where {condition}",
+            values,
+        )
+        count = store.execute(
+            "update tasks set status = :status, status_changed_at = :now, status_by = :actor, "
+            f"snoozed_until = null, revision = :revision where {condition}",
+            {**values, "revision": revision},
+        ).rowcount
+        if status == "open":
+            result.woken = count
+        else:
+            result.expired = count
+
+
+# owners ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Seat:
+    """A member's place in a team: what they speak, what they carry, how much more they can take."""
+
+    name: str
+    languages: frozenset[str]
+    capacity: int
+    load: int
+    room: int
+
+
+def assign_owners(
+    store: sqlite3.Connection, run: Run, revision: int, now: int, result: Outcome
+) -> None:
+    """Give live tasks without an owner to members of their team.
+
+    A member takes at most ``daily_capacity`` new tasks a day of the project's zone. Among those who
+    speak the customer's language the next task, most urgent first, goes to the one with the least
+    open work for their capacity. An owner is kept while they are in the configuration.
+    """
+    teams = {team.name: team for team in run.settings.teams}
+    release_departed(store, run, revision, now)
+    day_start = datetime.combine(run.date, datetime.min.time(), run.zone)
+    loads = dict(
+        store.execute(
+            f"select owner, count(*) from tasks where status in {LIVE_SQL} and owner is not null "
+            "group by owner"
+        ).fetchall()
+    )
+    taken = dict(
+        store.execute(
+            "select owner, count(*) from tasks where assigned_at >= ? and assigned_at < ? "
+            "and owner is not null group by owner",
+            (to_micros(day_start), to_micros(day_start + timedelta(days=1))),
+        ).fetchall()
+    )
+    seats: dict[str, Seat] = {}
+    chosen: list[tuple[str, str]] = []
+    waiting = store.execute(
+        "select team, coalesce(language, ''), count(*) from tasks "
+        f"where owner is null and status in {LIVE_SQL} group by 1, 2 order by 1, 2"
+    ).fetchall()
+    for name in sorted({row[0] for row in waiting if row[0] in teams}):
+        languages = [row[1] for row in waiting if row[0] == name]
+        chosen += share_out(store, teams[name], languages, seats, loads, taken)
+    store.executemany(
+        f"update tasks set owner = ?, assigned_at = {now}, revision = {revision} where task_id = ?",
+        chosen,
+    )
+    store.executemany(
+        "insert into events (task_id, event_at, event_type, from_value, to_value, actor, note, "
+        "run_id) values (?, ?, 'assigned', null, ?, ?, null, ?)",
+        ((task_id, now, owner, SYSTEM, run.run_id) for owner, task_id in chosen),
+    )
+    result.assigned = len(chosen)
+    result.warnings += explain_unowned(store, teams)
+
+
+def release_departed(store: sqlite3.Connection, run: Run, revision: int, now: int) -> None:
+    """Take live tasks back from owners who are no longer a member of any team."""
+    members = {member.name for team in run.settings.teams for member in team.members}
+    if not members:
+        return
+    owners = store.execute(
+        f"select distinct owner from tasks where status in {LIVE_SQL} and owner is not null"
+    ).fetchall()
+    for owner in sorted(row[0] for row in owners if row[0] not in members):
+        store.execute(
+            "insert into events (task_id, event_at, event_type, from_value, actor, note, run_id) "
+            "select task_id, ?, 'unassigned', owner, ?, 'no longer a member of any team', ? "
+            f"from tasks where owner = ? and status in {LIVE_SQL}",
+            (now, SYSTEM, run.run_id, owner),
+        )
+        store.execute(
+            "update tasks set owner = null, assigned_at = null, revision = ? "
+            f"where owner = ? and status in {LIVE_SQL}",
+            (revision, owner),
+        )
+
+
+def share_out(
+    store: sqlite3.Connection,
+    team: Team,
+    languages: list[str],
+    seats: dict[str, Seat],
+    loads: dict[str, int],
+    taken: dict[str, int],
+) -> list[tuple[str, str]]:
+    """(owner, task_id) for as many waiting tasks of the team as its members have room for."""
+    for member in team.members:
+        if member.name not in seats:
+            room = max(0, member.daily_capacity - taken.get(member.name, 0))
+            spoken = frozenset(word.lower().split("-")[0] for word in member.languages)
+            seats[member.name] = Seat(
+                member.name, spoken, member.daily_capacity, loads.get(member.name, 0), room
+            )
+    ours = [seats[member.name] for member in team.members]
+    room = sum(seat.room for seat in ours)
+    queues = [
+        store.execute(
+            f"select {RANK_SQL}, coalesce(due_at, 9e18), -coalesce(score, 0), created_at, task_id, "
+            "coalesce(language, '') from tasks where team = ? and coalesce(language, '') = ? "
+            f"and owner is null and status in {LIVE_SQL} order by 1, 2, 3, 4, 5 limit ?",
+            (team.name, language, room),
+        ).fetchall()
+        for language in languages
+        if room and any(speaks(seat, language) for seat in ours)
+    ]
+    chosen: list[tuple[str, str]] = []
+    for *_, task_id, language in heapq.merge(*queues):
+        able = [seat for seat in ours if seat.room and speaks(seat, language)]
+        if able:
+            seat = min(able, key=lambda s: (s.load / s.capacity, len(s.languages), s.name))
+            seat.load += 1
+            seat.room -= 1
+            chosen.append((seat.name, task_id))
+    return chosen
+
+
+def speaks(seat: Seat, language: str) -> bool:
+    return not language or language in seat.languages
+
+
+def explain_unowned(store: sqlite3.Connection, teams: dict[str, Team]) -> list[str]:
+    """One warning a team (and language) whose live tasks have no owner, with what to change."""
+    waiting = store.execute(
+        "select team, coalesce(language, ''), count(*) from tasks "
+        f"where owner is null and status in {LIVE_SQL} group by 1, 2 order by 1, 2"
+    ).fetchall()
+    warnings = []
+    for team, language, count in waiting:
+        if team is None:
+            text = f"{count} tasks have no team: add a [[teams]] entry that takes their need"
+        elif team not in teams:
+            text = f"{count} tasks belong to team {team!r}, which is not in the configuration"
+        elif not teams[team].members:
+            text = f"{count} tasks of team {team!r} have no owner: it has no members"
+        elif language and not any(
+            language in {word.lower().split("-")[0] for word in member.languages}
+            for member in teams[team].members
+        ):
+            text = f"{count} tasks of team {team!r} have no owner: nobody there speaks {language!r}"
+        else:
+            text = f"{count} tasks of team {team!r} have no owner: no room left today"
+            text += f" for {language!r}" if language else ""
+        warnings.append(text)
+    return warnings
+
+
+# tables ---------------------------------------------------------------------------------------
+
+
+def write_tables(con: duckdb.DuckDBPyConnection, path: Path, settings: Settings) -> None:
+    """Bring ``follow_up_tasks`` and ``follow_up_events`` of the build file up to the store.
+
+    Only what changed since they were last written is read. Should the counts then differ (another
+    store, an erased customer), the table is written anew.
+    """
+    load_replies(con, settings)
+    with explain_disk_errors(str(path)):
+        store = open_store(path)
+    try:
+        store.execute("begin")  # both tables as of one moment
+        for name, columns, key, mark, source in (
+            ("follow_up_tasks", TASK_COLUMNS, "task_id", "revision", "tasks"),
+            ("follow_up_events", EVENT_COLUMNS, "event_id", "event_id", "events"),
+        ):
+            create_table(con, name, columns)
+            done = con.execute(f"select coalesce(max({mark}), 0) from {name}").fetchall()[0][0]
+            newest = store.execute(f"select coalesce(max({mark}), 0) from {source}").fetchone()[0]
+            total = store.execute(f"select count(*) from {source}").fetchone()[0]
+            if 0 < done <= newest:
+                copy_rows(con, store, name, columns, key, f"{mark} > {done}")
+            count = con.execute(f"select count(*) from {name}").fetchall()[0][0]
+            if done > newest or count != total:  # also the first time
+                con.execute(f"delete from {name}")
+                copy_rows(con, store, name, columns, key, "true")
+        store.execute("commit")
+    finally:
+        store.close()
+
+
+def create_table(
+    con: duckdb.DuckDBPyConnection, name: str, columns: dict[str, tuple[str, str]]
+) -> None:
+    """Create the table with its comments, or anew if an older version had other columns."""
+    found = con.execute(
+        "select column_name from information_schema.columns where table_name = ? "
+        "order by ordinal_position",
+        [name],
+    ).fetchall()
+    if [row[0] for row in found] == list(columns):
+        return
+    con.execute(f"drop table if exists {name}")
+    con.execute(f"create table {name} ({', '.join(f'{n} {t[0]}' for n, t in columns.items())})")
+    con.execute(f"comment on table {name} is '{COMMENTS[name]}'")
+    for column, (_, comment) in columns.items():
+        text = comment.replace("'", "''")
+        con.execute(f"comment on column {name}.{column} is '{text}'")
+
+
+def copy_rows(
+    con: duckdb.DuckDBPyConnection,
+    store: sqlite3.Connection,
+    name: str,
+    columns: dict[str, tuple[str, str]],
+    key: str,
+    condition: str,
+) -> None:
+    """Copy the store's rows that meet condition into the table, in place of older versions."""
+    if name == "follow_up_tasks":
+        source, derived = "tasks", {"suggested_reply", "is_holdout"}
+    else:
+        source, derived = "events", set()
+    read = {column: kind for column, (kind, _) in columns.items() if column not in derived}
+    kinds = {
+        column: "i" if kind in ("TIMESTAMPTZ", "BIGINT") else "f" if kind == "DOUBLE" else "s"
+        for column, kind in read.items()
+    }
+    cursor = store.execute(f"select {', '.join(read)} from {source} where {condition}")
+    shown = ", ".join(
+        "coalesce(r.reply, d.reply) as suggested_reply"
+        if column == "suggested_reply"
+        else "false as is_holdout"
+        if column == "is_holdout"
+        else f"make_timestamptz(n.{column}) as {column}"
+        if kind == "TIMESTAMPTZ"
+        else f"string_split(n.{column}, ' ') as {column}"
+        if kind == "VARCHAR[]"
+        else f"n.{column}"
+        for column, (kind, _) in columns.items()
+    )
+    joins = (
+        " left join replies r on r.rule = n.rule and r.language = "
+        "(case when n.language = 'zh' then 'zh' else 'en' end)"
+        " left join replies d on d.rule = '' and d.language = "
+        "(case when n.language = 'zh' then 'zh' else 'en' end)"
+        if name == "follow_up_tasks"
+        else ""
+    )
+    con.register("changed_rows", stream_rows(cursor, kinds))
+    if condition == "true":
+        con.execute(f"insert into {name} select {shown} from changed_rows n{joins}")
+    else:
+        con.execute("create or replace temp table new_rows as select * from changed_rows")
+        con.execute(f"delete from {name} where {key} in (select {key} from new_rows)")
+        con.execute(f"insert into {name} select {shown} from new_rows n{joins}")
+        con.execute("drop table new_rows")
+    con.unregister("changed_rows")
+
+
+def stream_rows(cursor: sqlite3.Cursor, kinds: dict[str, str]) -> pa.RecordBatchReader:
+    """A cursor's rows as Arrow batches; kinds: ``s`` text, ``i`` whole, ``f`` real."""
+    import pyarrow as pa
+
+    types = {"s": pa.string(), "i": pa.int64(), "f": pa.float64()}
+    schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
+
+    def read_batches() -> Iterator[pa.RecordBatch]:
+        while rows := cursor.fetchmany(BATCH):
+            columns = zip(*rows, strict=True)
+            arrays = [
+                pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, read_batches())
+
+
+# replies --------------------------------------------------------------------------------------
+
+
+@cache
+def read_replies() -> dict[str, dict[str, str]]:
+    """Suggested replies by rule ('' for any rule) and language."""
+    text = (resources.files("pipelines.report") / "replies.toml").read_text(encoding="utf-8")
+    data = tomllib.loads(text)
+    return {"": data["any"], **data["rules"]}
+
+
+def reply_version(settings: Settings) -> str:
+    """Changes when a suggested reply or the language of the lists does."""
+    import hashlib
+
+    text = repr((read_replies(), settings.delivery.language))
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def load_replies(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Temporary table ``replies`` (rule, language, reply)."""
+    rows = [
+        (rule, language, text.strip())
+        for rule, texts in read_replies().items()
+        for language, text in texts.items()
+    ]
+    con.execute("create or replace temp table replies (rule varchar, language varchar, reply "
+                "varchar)")  # fmt: skip
+    con.executemany("insert into replies values (?, ?, ?)", rows)
