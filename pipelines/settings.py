@@ -303,7 +303,8 @@ def _find_line(text: str, location: tuple[int | str, ...]) -> int | None:
 
 def _explain(path: Path, text: str, error: ValidationError) -> str:
     """The first fault of a configuration as one line: file, line, key, what is wrong, the mend."""
-    first = error.errors()[0]
+    # a misspelt key is also a missing one: the misspelling says more
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     location = tuple(first["loc"])
     key = ".".join(str(part) for part in location) or "the file"
     line = _find_line(text, location)
