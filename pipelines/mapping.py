@@ -30,7 +30,10 @@ Path = str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Lookup:
-    """The value of another raw entity of the same source: its ``value`` where ``key`` matches."""
+    """The value of another raw entity of the same source: its ``value`` where ``key`` matches.
+
+    In SQL it is the function ``table``, called with source, unit separator and key.
+    """
 
     raw: str
     key: str
@@ -206,7 +209,7 @@ def _render(name: str, spec: Field, time_zone: str, kind: str) -> tuple[str, lis
             f"[1].{value_key}"
         )
     if spec.lookup:
-        return f"coalesce({spec.lookup.table}({text}), {text})", []
+        return f"coalesce({spec.lookup.table}(source || chr(31) || {text}), {text})", []
     if spec.values:
         return _render_mapped(text, spec, kind, name)
     if spec.type == "text_list":

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from pipelines.context import Run, StepCount, timed_step
 from pipelines.entities import KEYS, LINEAGE, SCHEMAS
-from pipelines.expectations import ROW, Judge, entity_checks, narrow_columns
+from pipelines.expectations import ROW, Failure, Judge, entity_checks, narrow_columns
 from pipelines.mapping import Lookup, Mapping, lookups, render_select, used_fields
 from pipelines.settings import Source
 from pipelines.sources import find_kind
@@ -53,11 +55,12 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Raw files of one source that are judged together."""
+class Part:
+    """Raw records of one source, as a query, with what they are mapped to."""
 
     source: Source
-    files: list[FileEntry]
+    relation: str
+    mappings: list[Mapping]
 
 
 def run(run: Run, *, replay: bool = False) -> list[StepCount]:
@@ -103,17 +106,27 @@ class Validator:
             consumed = {}
             self.manifest["files"], self.manifest["quarantine"] = {}, {}
         changed = False
+        waiting: list[tuple[Source, FileEntry]] = []
         for source in self.run.settings.sources:
             raw = self.lake.raw_manifest(source.name)
-            new = [e for e in raw["files"] if e["version"] > consumed.get(source.name, 0)]
-            for group in split_groups(source, new):
-                self.judge_group(group)
-            if consumed.get(source.name) != raw["version"]:
-                changed = True
+            seen = consumed.get(source.name, 0)
+            waiting += [(source, entry) for entry in raw["files"] if entry["version"] > seen]
+            changed = changed or seen != raw["version"]
             consumed[source.name] = raw["version"]
+        for group in split_groups(waiting):
+            self.judge_parts([self.file_part(source, files) for source, files in group.items()])
         if changed:
             self.manifest["consumed"] = consumed
             self.commit()
+
+    def file_part(self, name: str, files: list[FileEntry]) -> Part:
+        source = self.run.settings.source(name)
+        paths = quote_list(self.lake.url(entry["path"]) for entry in files)
+        relation = (
+            "select record_id, entity, payload, url, problem, captured_at, run_id "
+            f"from read_parquet({paths}, hive_partitioning = false)"
+        )
+        return Part(source, relation, find_kind(source.kind).mappings(source))
 
     def replay(self) -> None:
         """Judge every quarantined record again; what still fails is quarantined anew."""
@@ -126,14 +139,18 @@ class Validator:
             "union_by_name = true)"
         )
         self.manifest["quarantine"] = {}
-        for source in self.run.settings.sources:
-            relation = (
+        parts = [
+            Part(
+                source,
                 "select record_id, raw_entity as entity, payload, url, "
                 "case when problem = 'broken_json' and json_valid(payload) then null "
                 "else problem end as problem, captured_at, run_id "
-                f"from quarantined where source = {quote(source.name)}"
+                f"from quarantined where source = {quote(source.name)}",
+                find_kind(source.kind).mappings(source),
             )
-            self.judge_relation(source, relation)
+            for source in self.run.settings.sources
+        ]
+        self.judge_parts(parts)
         self.keep_orphans()
         self.commit()
 
@@ -158,67 +175,68 @@ class Validator:
 
     # judging ----------------------------------------------------------------------------------
 
-    def judge_group(self, group: Group) -> None:
-        paths = quote_list(self.lake.url(entry["path"]) for entry in group.files)
-        self.judge_relation(
-            group.source,
-            "select record_id, entity, payload, url, problem, captured_at, run_id "
-            f"from read_parquet({paths}, hive_partitioning = false)",
-        )
-
-    def judge_relation(self, source: Source, relation: str) -> None:
-        """Map, check and split the raw records of one source."""
+    def judge_parts(self, parts: list[Part]) -> None:
+        """Map, check and split the raw records of some sources."""
         con = self.con
-        con.execute(
-            f"""
-            create or replace temp table new_raw as
-            select {quote(source.name)} as source, {quote(source.kind)} as source_kind, *,
-                row_number() over () as raw_row
-            from ({relation})
-            """
+        selects = "\nunion all\n".join(
+            f"select {quote(part.source.name)} as source, {quote(part.source.kind)} as "
+            f"source_kind, * from ({part.relation})"
+            for part in parts
         )
-        mappings = find_kind(source.kind).mappings(source)
-        self.define_lookups(source, lookups(mappings))
-        self.report_new_fields(source, mappings)
-        entities = sorted({mapping.entity for mapping in mappings})
+        con.execute(
+            "create or replace temp table new_raw as "
+            f"select *, row_number() over () as raw_row from ({selects})"
+        )
+        self.define_lookups(parts)
+        for part in parts:
+            self.report_new_fields(part)
         con.execute(
             "create or replace temp table failed "
             "(raw_row bigint, entity varchar, reason varchar, expectation varchar)"
         )
+        entities = sorted({mapping.entity for part in parts for mapping in part.mappings})
         for entity in entities:
-            self.stage(entity, [m for m in mappings if m.entity == entity])
-            self.check(source, entity)
-        self.split(source, mappings, entities)
+            self.stage(entity, parts)
+            self.check(entity, [part.source for part in parts])
+        self.split(parts, entities)
 
-    def define_lookups(self, source: Source, wanted: set[Lookup]) -> None:
-        """Make each lookup callable in SQL, from all that the source ever said of that entity."""
-        for lookup in wanted:
-            files = self.lake.raw_manifest(source.name)["files"]
-            pairs = "map()"
-            if files:
+    def define_lookups(self, parts: list[Part]) -> None:
+        """Make each lookup callable in SQL, from all that its sources ever said of that entity."""
+        pairs: dict[Lookup, list[str]] = defaultdict(list)
+        for part in parts:
+            files = self.lake.raw_manifest(part.source.name)["files"]
+            for lookup in lookups(part.mappings) if files else ():
                 paths = quote_list(self.lake.url(entry["path"]) for entry in files)
                 key, value = (
                     f"json_extract_string(payload, '$.{name}')"
                     for name in (lookup.key, lookup.value)
                 )
-                pairs = (
-                    f"(select map(list(key), list(value)) from (select {key} as key, "
+                pairs[lookup].append(
+                    f"select {quote(part.source.name)} || chr(31) || {key} as key, "
                     f"arg_max({value}, captured_at) as value from read_parquet({paths}, "
                     f"hive_partitioning = false) where entity = {quote(lookup.raw)} "
-                    "and problem is null group by 1) where key is not null)"
+                    "and problem is null group by 1"
                 )
-            self.con.execute(f"set variable {lookup.table} = {pairs}")
+        for lookup, queries in pairs.items():
+            union = " union all ".join(queries)
+            self.con.execute(
+                f"set variable {lookup.table} = "
+                f"(select map(list(key), list(value)) from ({union}) where key is not null)"
+            )
             self.con.execute(
                 f"create or replace temp macro {lookup.table}(key) as "
                 f"getvariable('{lookup.table}')[key]"
             )
 
-    def stage(self, entity: str, mappings: list[Mapping]) -> None:
+    def stage(self, entity: str, parts: list[Part]) -> None:
         """All canonical rows of an entity, typed, in temp table staged_<entity>."""
-        selects = "\nunion all by name\n".join(
-            f"({render_select(mapping, 'new_raw')})" for mapping in mappings
-        )
         table = f"staged_{entity}"
+        selects = "\nunion all by name\n".join(
+            f"({render_select(mapping, one_source(part.source))})"
+            for part in parts
+            for mapping in part.mappings
+            if mapping.entity == entity
+        )
         self.con.execute(
             f"create or replace temp table {table} as "
             f"select *, row_number() over () as {ROW} from ({selects})"
@@ -230,10 +248,9 @@ class Validator:
             f"contents.{name} is not distinct from disputed.{name}"
             for name in [*KEYS[entity], *moments]
         )
+        lineage = {column.name for column in LINEAGE}
         content = ", ".join(
-            name
-            for name in SCHEMAS[entity].names
-            if name not in {f.name for f in LINEAGE} | set(KEYS[entity])
+            name for name in SCHEMAS[entity].names if name not in {*lineage, *KEYS[entity]}
         )
         self.con.execute(
             f"""
@@ -249,12 +266,11 @@ class Validator:
                 select {keys}, {moment} from contents
                 group by all having count(distinct content) > 1
             )
-            select contents.{ROW} from contents
-            join disputed on {same}
+            select contents.{ROW} from contents join disputed on {same}
             """
         )
 
-    def check(self, source: Source, entity: str) -> None:
+    def check(self, entity: str, sources: list[Source]) -> None:
         """Let GX judge the narrow columns; failing rows go to temp table failed."""
         columns = ",\n".join(f"{sql} as {name}" for name, sql in narrow_columns(entity).items())
         frame = self.con.sql(
@@ -272,29 +288,33 @@ class Validator:
             self.run.progress("validate: starting Great Expectations", 0)
             self.judge = Judge(self.run.home)
         for failure in self.judge.judge(entity, frame, entity_checks(entity, self.run.now)):
-            check = failure.check
-            if check.severity == "warn":
-                self.outcome.warnings[source.name][f"{entity}.{check.reason}"] += len(failure.rows)
-                continue
-            import pyarrow as pa
+            self.note_failure(entity, failure)
+        for source in sources:
+            if source.expect.fill:
+                self.check_fill(source, entity)
 
-            self.con.register("failing", pa.table({ROW: pa.array(failure.rows, pa.int64())}))
+    def note_failure(self, entity: str, failure: Failure) -> None:
+        """Count a warning by source, or put the rows of a failure into temp table failed."""
+        check = failure.check
+        self.con.register("failing", pa.table({ROW: pa.array(failure.rows, pa.int64())}))
+        if check.severity == "warn":
+            for source, rows in self.con.execute(
+                f"select source, count(*) from staged_{entity} semi join failing using ({ROW}) "
+                "group by source"
+            ).fetchall():
+                self.outcome.warnings[source][f"{entity}.{check.reason}"] += rows
+        else:
+            told = f"lambda x: starts_with(x, {quote(check.reason + ':')})"
             self.con.execute(
                 f"""
                 insert into failed
                 select raw_row, {quote(entity)},
-                    coalesce(
-                        list_filter(
-                            reasons, lambda x: starts_with(x, {quote(check.reason + ":")})
-                        )[1],
-                        {quote(check.reason)}
-                    ),
+                    coalesce(list_filter(reasons, {told})[1], {quote(check.reason)}),
                     {quote(check.kind)}
                 from staged_{entity} semi join failing using ({ROW})
                 """
             )
-            self.con.unregister("failing")
-        self.check_fill(source, entity)
+        self.con.unregister("failing")
 
     def check_fill(self, source: Source, entity: str) -> None:
         """Note columns that are filled less than the source declares."""
@@ -302,7 +322,8 @@ class Validator:
             if column not in SCHEMAS[entity].names:
                 continue
             ((rows, filled),) = self.con.execute(
-                f"select count(*), count({column}) from staged_{entity}"
+                f"select count(*), count({column}) from staged_{entity} "
+                f"where source = {quote(source.name)}"
             ).fetchall()
             if rows >= FEWEST_FOR_FILL and filled / rows < least:
                 self.outcome.notes[source.name].append(
@@ -310,12 +331,16 @@ class Validator:
                     f"declared at least {least:.0%}"
                 )
 
-    def split(self, source: Source, mappings: list[Mapping], entities: list[str]) -> None:
+    def split(self, parts: list[Part], entities: list[str]) -> None:
         """Write good rows to staging and whole failing records to quarantine; count records."""
         con = self.con
-        home_entity = {m.raw: m.entity for m in reversed(mappings)}
-        cases = " ".join(f"when {quote(k)} then {quote(v)}" for k, v in home_entity.items())
-        chosen = f"case entity {cases} else 'other' end" if cases else "'other'"
+        whens = " ".join(
+            f"when source = {quote(part.source.name)} and new_raw.entity = {quote(mapping.raw)} "
+            f"then {quote(mapping.entity)}"
+            for part in parts
+            for mapping in part.mappings
+        )
+        chosen = f"case {whens} else 'other' end" if whens else "'other'"
         con.execute(
             f"""
             create or replace temp table rejected as
@@ -334,20 +359,21 @@ class Validator:
                 {quote(self.run.run_id)} as quarantined_in, new_raw.raw_row
             from new_raw left join reasons using (raw_row)
             where new_raw.problem is not null or reasons.raw_row is not null
-            """.replace("case entity", "case new_raw.entity")
+            """
         )
         used = " union ".join(f"select raw_row from staged_{entity}" for entity in entities)
-        for raw_entity, total, rejected, good in con.execute(
+        for source, raw_entity, total, rejected, good in con.execute(
             f"""
-            select entity, count(*), count(rejected.raw_row),
+            select source, entity, count(*), count(rejected.raw_row),
                 count(*) filter (rejected.raw_row is null and used.raw_row is not null)
             from new_raw
             left join (select raw_row from rejected) as rejected using (raw_row)
             left join ({used}) as used using (raw_row)
-            group by entity
+            group by source, entity
+            order by source, entity
             """
         ).fetchall():
-            count = self.outcome.count(source.name, raw_entity)
+            count = self.outcome.count(source, raw_entity)
             count.count_in += total
             count.count_quarantined += rejected
             count.count_out += good
@@ -376,25 +402,27 @@ class Validator:
 
     # reporting --------------------------------------------------------------------------------
 
-    def report_new_fields(self, source: Source, mappings: list[Mapping]) -> None:
+    def report_new_fields(self, part: Part) -> None:
         """Note fields that no mapping uses or ignores by name, once for each."""
         known = self.manifest.setdefault("known_fields", {})
-        found = self.con.execute(
+        wanted = {lookup.raw for lookup in lookups(part.mappings)}
+        for entity, names in self.con.execute(
             f"""
             select entity, list_sort(list_distinct(flatten(list(json_keys(payload)))))
-            from (select * from new_raw where problem is null limit {SAMPLE_ROWS})
+            from (
+                select * from {one_source(part.source)} where problem is null
+                limit {SAMPLE_ROWS}
+            )
             group by entity
             """
-        ).fetchall()
-        for entity, names in found:
-            key = f"{source.name}/{entity}"
-            expected = used_fields(mappings, entity) | set(known.get(key, []))
-            wanted = {lookup.raw for lookup in lookups(mappings)}
+        ).fetchall():
+            key = f"{part.source.name}/{entity}"
+            expected = used_fields(part.mappings, entity) | set(known.get(key, []))
             new = sorted(set(names) - expected) if entity not in wanted else []
             if new:
                 known[key] = sorted({*known.get(key, []), *new})
                 listed = ", ".join(new[:10]) + (f" and {len(new) - 10} more" if new[10:] else "")
-                self.outcome.notes[source.name].append(f"not used: {entity}: {listed}")
+                self.outcome.notes[part.source.name].append(f"not used: {entity}: {listed}")
 
     def describe(self, count: StepCount) -> str | None:
         """Warnings and notes of a source, told once, on its first row."""
@@ -406,15 +434,19 @@ class Validator:
         return "; ".join(told + self.outcome.notes[source]) or None
 
 
-def split_groups(source: Source, files: list[FileEntry]) -> Iterator[Group]:
-    """Groups of about GROUP_ROWS rows, so that memory stays flat however much is new."""
-    group: list[FileEntry] = []
+def one_source(source: Source) -> str:
+    return f"(select * from new_raw where source = {quote(source.name)})"
+
+
+def split_groups(waiting: list[tuple[Source, FileEntry]]) -> Iterator[dict[str, list[FileEntry]]]:
+    """Files by source, in groups of about GROUP_ROWS rows, so that memory stays flat."""
+    group: dict[str, list[FileEntry]] = defaultdict(list)
     rows = 0
-    for entry in files:
-        group.append(entry)
+    for source, entry in waiting:
+        group[source.name].append(entry)
         rows += entry["rows"]
         if rows >= GROUP_ROWS:
-            yield Group(source, group)
-            group, rows = [], 0
+            yield group
+            group, rows = defaultdict(list), 0
     if group:
-        yield Group(source, group)
+        yield group

@@ -110,7 +110,7 @@ CUSTOMER = Mapping(
     ignored=("note",),
 )
 SETUP = (
-    "set variable lookup_areas = map(['7'], ['North']); "
+    "set variable lookup_areas = map(['s' || chr(31) || '7'], ['North']); "
     "create temp macro lookup_areas(key) as getvariable('lookup_areas')[key]"
 )
 FULL = {
