@@ -1,0 +1,1 @@
+"""Text features, training, evaluation, prediction, near duplicates. Frames in, frames out."""

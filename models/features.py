@@ -1,0 +1,328 @@
+"""Texts to sparse features: hashed words, single Han characters and their pairs, and cues.
+
+Hashed block: 1- and 2-grams of tokens, first five letters of longer words, 3-grams of Han
+characters. Columns seen in fewer than two training texts are left out; values are inverse document
+frequencies scaled to length 1 (a text without a known column has an empty block).
+Cue block: how many phrases of each class of `cues.toml` a text has, which of them are negated or
+follow a "but", and its outer form (question mark, length, capitals).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from models.lexicon import MAX_TOKENS, Hits, Lexicon, PhraseTable, load_lexicon
+from models.tokens import (
+    HAN,
+    WORD,
+    Array,
+    TokenBatch,
+    as_string_array,
+    gram_hashes,
+    iterate_chunks,
+)
+
+FEATURES_VERSION = "1"
+BUCKET_BITS = 20
+_GRAM_KINDS = 3
+_NEGATION_REACH = 3
+# Topic classes count every phrase; of the others only the longest of overlapping phrases counts,
+# so that "not recommend" is not also "recommend".
+_TOPICS = {"sales", "technical", "after_sales", "money", "waiting", "failure"}
+_DERIVED = (
+    "praise_balance",
+    "blame_balance",
+    "praise_balance_at_end",
+    "blame_balance_at_end",
+    "positive_negated",
+    "negative_negated",
+    "question_mark",
+    "question_mark_at_end",
+    "question_form_first",
+    "request_first",
+    "many_exclamations",
+    "exclamation",
+    "capitals",
+    "no_cue",
+    "length_3",
+    "length_8",
+    "length_20",
+    "length_50",
+    "length_longer",
+    "is_han",
+)
+_LENGTH_BOUNDS = (3, 8, 20, 50)
+
+
+@dataclass(frozen=True)
+class BatchFeatures:
+    """Features of one chunk of texts, with what is needed to explain them.
+
+    matrix: float32 CSR [n, columns]; columns_of_grams: int32 [T, 3], -1 where not a column;
+    cues: float32 [n, cue columns], the cue block of the matrix.
+    """
+
+    tokens: TokenBatch
+    hits: Hits
+    matrix: sparse.csr_matrix
+    columns_of_grams: Array
+    cues: Array
+
+
+class TextFeatures(TransformerMixin, BaseEstimator):
+    """Transformer from texts to a float32 CSR matrix [n texts, n columns].
+
+    min_texts: a hashed column is kept when at least so many training texts have it.
+    extra_phrases: further phrases to look for (keywords); they are in the hits, not in the columns.
+    Fitted: buckets_ uint32 [columns], ascending; idf_ float32 [columns].
+    """
+
+    def __init__(self, min_texts: int = 2, extra_phrases: tuple[str, ...] = ()) -> None:
+        self.min_texts = min_texts
+        self.extra_phrases = extra_phrases
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        texts = as_string_array(X)
+        keys = [
+            np.unique((buckets << np.int64(32)) | (first + np.repeat(tokens.rows, _GRAM_KINDS)))
+            for first, tokens, buckets in self._iterate_buckets(texts)
+        ]
+        seen = np.concatenate(keys) if keys else np.zeros(0, np.int64)
+        buckets, counts = np.unique(seen[seen >= 0] >> 32, return_counts=True)
+        kept = counts >= self.min_texts
+        idf = np.log((1 + len(texts)) / (1 + counts[kept])) + 1
+        return self.restore(buckets[kept].astype(np.uint32), idf.astype(np.float32))
+
+    def restore(self, buckets: Array, idf: Array) -> Self:
+        """Set what `fit` learned, as read from a model file."""
+        self.buckets_ = buckets
+        self.idf_ = idf
+        self._column_of_bucket = np.full(1 << BUCKET_BITS, -1, np.int32)
+        self._column_of_bucket[buckets] = np.arange(len(buckets), dtype=np.int32)
+        self._lexicon = load_lexicon()
+        known = {phrase: entry for entry, phrase in enumerate(self._lexicon.phrases)}
+        added = [phrase for phrase in self.extra_phrases if phrase not in known]
+        self._table = PhraseTable([*self._lexicon.phrases, *added])
+        self._cues = _CueCounter(self._lexicon)
+        return self
+
+    def transform(self, X: Any) -> sparse.csr_matrix:
+        parts = [part.matrix for _, part in self.iterate(as_string_array(X))]
+        if not parts:
+            return sparse.csr_matrix((0, self.column_count), dtype=np.float32)
+        return sparse.vstack(parts, format="csr")
+
+    def iterate(self, texts: pa.Array) -> Iterator[tuple[int, BatchFeatures]]:
+        """Yield (first row, features) chunk by chunk; `texts` as from `as_string_array`."""
+        for first, tokens in iterate_chunks(texts):
+            yield first, self._build(tokens)
+
+    @property
+    def column_count(self) -> int:
+        return len(self.buckets_) + len(self._cues.names)
+
+    @property
+    def phrases(self) -> list[str]:
+        """Phrases by entry number of a hit."""
+        known = set(self._lexicon.phrases)
+        return [*self._lexicon.phrases, *(p for p in self.extra_phrases if p not in known)]
+
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
+        names = [f"bucket_{bucket}" for bucket in self.buckets_]
+        return np.array([*names, *self._cues.names], dtype=object)
+
+    @property
+    def cue_names(self) -> tuple[str, ...]:
+        return self._cues.names
+
+    def _iterate_buckets(self, texts: pa.Array) -> Iterator[tuple[int, TokenBatch, Array]]:
+        for first, tokens in iterate_chunks(texts):
+            buckets = _bucket_grams(tokens, gram_hashes(tokens.hashes, _GRAM_KINDS))
+            yield first, tokens, buckets.ravel()
+
+    def _build(self, tokens: TokenBatch) -> BatchFeatures:
+        grams = gram_hashes(tokens.hashes, MAX_TOKENS)
+        columns = np.take(self._column_of_bucket, _bucket_grams(tokens, grams))
+        hits = self._table.find(tokens, grams)
+        cues = self._cues.count(tokens, hits)
+        matrix = self._assemble(tokens, columns, cues)
+        return BatchFeatures(tokens, hits, matrix, columns, cues)
+
+    def _assemble(self, tokens: TokenBatch, columns: Array, cues: Array) -> sparse.csr_matrix:
+        flat = columns.ravel()
+        kept = np.flatnonzero(flat >= 0)
+        hashed = flat[kept]
+        rows = np.take(tokens.rows, kept // _GRAM_KINDS)
+        values = np.take(self.idf_, hashed)
+        size = tokens.row_count
+        norms = np.sqrt(np.bincount(rows, values * values, minlength=size))
+        values = values / np.take(norms, rows).astype(np.float32)
+
+        cue_rows, cue_columns = np.nonzero(cues)
+        hashed_counts = np.bincount(rows, minlength=size)
+        cue_counts = np.bincount(cue_rows, minlength=size)
+        indptr = np.concatenate([[0], np.cumsum(hashed_counts + cue_counts)])
+        cues_before = np.cumsum(cue_counts) - cue_counts
+        hashed_through = np.cumsum(hashed_counts)
+        indices = np.empty(indptr[-1], np.int32)
+        data = np.empty(indptr[-1], np.float32)
+        place = np.arange(len(hashed)) + np.take(cues_before, rows)
+        indices[place], data[place] = hashed, values
+        place = np.arange(len(cue_rows)) + np.take(hashed_through, cue_rows)
+        indices[place] = cue_columns + len(self.buckets_)
+        data[place] = cues[cue_rows, cue_columns]
+        return sparse.csr_matrix((data, indices, indptr), shape=(size, self.column_count))
+
+
+def _bucket_grams(tokens: TokenBatch, grams: list[Array]) -> Array:
+    """Hash buckets of the 1-gram, 2-gram, and prefix or Han 3-gram at each token: int64 [T, 3].
+
+    -1 where there is none. Bucket -1 is looked up as the last one, which is kept free of columns.
+    """
+    count = len(tokens.hashes)
+    shift = np.uint64(64 - BUCKET_BITS)
+    buckets = np.full((count, _GRAM_KINDS), -1, np.int64)
+    buckets[:, 0] = (grams[0] >> shift).view(np.int64)
+    if count > 1:
+        paired = tokens.rows[1:] == tokens.rows[:-1]
+        np.copyto(buckets[:-1, 1], (grams[1] >> shift).view(np.int64), where=paired)
+    is_word = tokens.kinds == WORD
+    if count > 2:
+        tripled = (tokens.rows[2:] == tokens.rows[:-2]) & (tokens.kinds[:-2] == HAN)
+        np.copyto(buckets[:-2, 2], (grams[2] >> shift).view(np.int64), where=tripled)
+    np.copyto(
+        buckets[:, 2],
+        (tokens.prefixes >> shift).view(np.int64),
+        where=is_word & (tokens.prefixes != 0),
+    )
+    return np.where(buckets == (1 << BUCKET_BITS) - 1, -1, buckets)
+
+
+class _CueCounter:
+    """Counts cue classes and derives polarity and form; dense float32 [n, cue columns]."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+        self.names = (*lexicon.classes, *_DERIVED)
+        self._is_topic = np.array(
+            [name in _TOPICS or name.startswith("reason_") for name in lexicon.classes]
+        )
+        self._sizes = np.diff(lexicon.offsets)
+        self._positive = lexicon.class_number("positive")
+        self._negative = lexicon.class_number("negative")
+        self._negator = lexicon.class_number("negator")
+        self._contrast = lexicon.class_number("contrast")
+        self._question = lexicon.class_number("question_form")
+        self._request = lexicon.class_number("change_request")
+
+    def count(self, tokens: TokenBatch, hits: Hits) -> Array:
+        size, class_count = tokens.row_count, len(self._lexicon.classes)
+        starts, classes, ends = self._expand(tokens, hits)
+        rows = tokens.rows[starts]
+        is_positive, is_negative = classes == self._positive, classes == self._negative
+
+        reach = np.zeros(len(tokens.hashes) + _NEGATION_REACH + 1, bool)
+        for step in range(_NEGATION_REACH):
+            reach[ends[classes == self._negator] + step] = True
+        token_first = np.take(tokens.row_offsets, rows)
+        negated = reach[starts] & (starts > token_first)
+        # A negator at the end of one text must not reach into the next.
+        near = np.zeros(len(tokens.hashes) + 1, np.int64)
+        near[ends[classes == self._negator]] = ends[classes == self._negator]
+        reached_from = np.maximum.accumulate(near)[starts]
+        negated &= reached_from > token_first
+
+        last_contrast = np.full(size, -1)
+        is_contrast = classes == self._contrast
+        np.maximum.at(last_contrast, rows[is_contrast], starts[is_contrast])
+        at_end = starts > last_contrast[rows]
+
+        blame = (is_negative & ~negated) | (is_positive & negated)
+        praise = is_positive & ~negated
+        excused = is_negative & negated
+
+        def per_row(mask: Array) -> Array:
+            return np.bincount(rows[mask], minlength=size)
+
+        counts = np.bincount(rows * class_count + classes, minlength=size * class_count)
+        counts = np.log1p(counts.reshape(size, class_count))
+        counts[:, self._positive] = np.log1p(per_row(praise))
+        counts[:, self._negative] = np.log1p(per_row(blame))
+        norms = np.sqrt((counts * counts).sum(axis=1, keepdims=True))
+        cues = np.zeros((size, len(self.names)), np.float32)
+        np.divide(counts, norms, out=cues[:, :class_count], where=norms > 0, casting="unsafe")
+        derived = [
+            *_balance(per_row(praise) + 0.5 * per_row(excused), per_row(blame)),
+            *_balance(per_row(praise & at_end), per_row(blame & at_end)),
+            per_row(is_positive & negated) > 0,
+            per_row(excused) > 0,
+            *self._question_marks(tokens),
+            per_row((classes == self._question) & (starts - token_first < 2)) > 0,
+            per_row((classes == self._request) & (starts - token_first < 3)) > 0,
+            *_form(tokens),
+            norms[:, 0] == 0,
+            *_lengths(tokens),
+        ]
+        for offset, column in enumerate(derived):
+            cues[:, class_count + offset] = column
+        return cues
+
+    def _expand(self, tokens: TokenBatch, hits: Hits) -> tuple[Array, Array, Array]:
+        """One element per (hit, class): first token, class, token after the last."""
+        own = hits.entries < len(self._sizes)
+        starts, lengths, entries = hits.starts[own], hits.lengths[own], hits.entries[own]
+        cover = np.zeros(len(tokens.hashes) + MAX_TOKENS, np.int8)
+        for length in range(2, MAX_TOKENS + 1):
+            here = starts[lengths == length]
+            for step in range(length):
+                cover[here + step] = length
+        longest = np.maximum(cover[starts], cover[starts + lengths - 1]) <= lengths
+        sizes = self._sizes[entries]
+        owner = np.repeat(np.arange(len(starts)), sizes)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        classes = self._lexicon.members[self._lexicon.offsets[entries][owner] + within]
+        counted = longest[owner] | self._is_topic[classes]
+        owner, classes = owner[counted], classes[counted]
+        return starts[owner], classes, starts[owner] + lengths[owner]
+
+    def _question_marks(self, tokens: TokenBatch) -> tuple[Array, Array]:
+        marks = np.flatnonzero((tokens.points == ord("?")) | (tokens.points == 0xFF1F))
+        rows = np.searchsorted(tokens.point_offsets, marks, side="right") - 1
+        near_end = np.take(tokens.point_offsets, rows + 1) - marks <= 3
+        size = tokens.row_count
+        return (
+            np.bincount(rows, minlength=size) > 0,
+            np.bincount(rows[near_end], minlength=size) > 0,
+        )
+
+
+def _balance(praise: Array, blame: Array) -> tuple[Array, Array]:
+    """How far praise outweighs blame, and the reverse; both 0 or more and growing slowly."""
+    difference = (praise - blame) / np.sqrt(praise + blame + 1)
+    return np.maximum(difference, 0), np.maximum(-difference, 0)
+
+
+def _form(tokens: TokenBatch) -> tuple[Array, Array, Array]:
+    size = tokens.row_count
+    marks = np.flatnonzero((tokens.points == ord("!")) | (tokens.points == 0xFF01))
+    rows = np.searchsorted(tokens.point_offsets, marks, side="right") - 1
+    exclamations = np.bincount(rows, minlength=size)
+    capitals = np.flatnonzero((tokens.points - np.uint32(65)) < 26)
+    rows = np.searchsorted(tokens.point_offsets, capitals, side="right") - 1
+    lengths = np.diff(tokens.point_offsets)
+    shouted = (np.bincount(rows, minlength=size) > 0.4 * lengths) & (lengths > 8)
+    return exclamations > 1, exclamations > 0, shouted
+
+
+def _lengths(tokens: TokenBatch) -> list[Array]:
+    counts = np.diff(tokens.row_offsets)
+    group = np.searchsorted(_LENGTH_BOUNDS, counts)
+    han = np.bincount(tokens.rows[tokens.kinds == HAN], minlength=tokens.row_count)
+    return [*(group == number for number in range(len(_LENGTH_BOUNDS) + 1)), 2 * han > counts]
