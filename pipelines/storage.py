@@ -38,6 +38,13 @@ class FileEntry(TypedDict):
     entity: NotRequired[str]
 
 
+class Superseded(FileEntry):
+    """A file that a later manifest version replaced; it is removed some versions later."""
+
+    superseded_in: int
+    superseded_at: str
+
+
 class RawManifest(TypedDict):
     version: int
     position: dict[str, Any]
@@ -60,6 +67,8 @@ class FactsManifest(TypedDict):
     version: int
     consumed: int
     partitions: dict[str, dict[str, FileEntry]]
+    text_keys: NotRequired[dict[str, FileEntry]]  # what finds a text said twice, by day
+    superseded: NotRequired[list[Superseded]]  # readers may still hold these files open
 
 
 class LabelsManifest(TypedDict):
@@ -184,6 +193,12 @@ class Lake:
 
     def write_raw_manifest(self, source: str, manifest: RawManifest) -> None:
         self.write_json(f"_manifests/raw/{source}.json", manifest)
+
+    def list_raw_sources(self) -> list[str]:
+        """Sources that have captured something."""
+        base = f"{self.root}/_manifests/raw"
+        found = self.fs.find(base) if self.fs.exists(base) else []
+        return sorted(Path(path).stem for path in found if path.endswith(".json"))
 
     def staging_manifest(self) -> StagingManifest:
         found: StagingManifest | None = self.read_json("_manifests/staging.json")
