@@ -583,7 +583,7 @@ def close_gone(
     store.execute("create temp table off_rules (rule text primary key)")
     store.executemany("insert into off_rules values (?)", [(name,) for name in off])
     store.execute(
-        f"""
+        """
         create temp table gone as
         select task_id, status as from_status, rule in (select rule from off_rules) as is_off
         from tasks
