@@ -136,9 +136,12 @@ class Historian:
             agent = rng.choice(self.agents[ticket.team.name, ticket.language])
             ticket.submitter = agent.user_id
             role, author = "agent", agent.user_id
-            ticket.body = rng.choice(CALL_NOTE[ticket.language]).replace(
-                "{date}", f"{datetime.fromtimestamp(at + OFFSET, UTC):%m-%d %H:%M}"
-            ) + ticket.body
+            ticket.body = (
+                rng.choice(CALL_NOTE[ticket.language]).replace(
+                    "{date}", f"{datetime.fromtimestamp(at + OFFSET, UTC):%m-%d %H:%M}"
+                )
+                + ticket.body
+            )
         else:
             ticket.submitter = ticket.user.id
             role, author = "customer", ticket.user.id
@@ -150,7 +153,9 @@ class Historian:
             ticket.set_first("requester_id", ticket.user.id),
             ticket.set_first("status", "new"),
             ticket.set_first("tags", tags),
-            Event("Comment", value=ticket.body, author=author, label=ticket.label, author_role=role),
+            Event(
+                "Comment", value=ticket.body, author=author, label=ticket.label, author_role=role
+            ),
         )
         wrong = rng.random() < 0.08
         team = rng.choice(catalog.TEAMS) if wrong else ticket.team
@@ -402,7 +407,11 @@ class Historian:
         """Close a case as part of another one; ids are filled in when they are known."""
         ticket.merged_into = target
         note = Event(
-            "Comment", value="{merge_note}", author=agent.user_id, is_public=False, author_role="agent"
+            "Comment",
+            value="{merge_note}",
+            author=agent.user_id,
+            is_public=False,
+            author_role="agent",
         )
         tags = [*ticket.state["tags"], "closed_by_merge"]
         ticket.act(

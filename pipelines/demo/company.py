@@ -93,13 +93,17 @@ SEGMENTS = ("new", "regular", "loyal", "business")
 
 
 def make_customers(rng: random.Random, period: Period, count: int, late: int) -> list[Customer]:
-    """``count`` customers, half of each language; ``late`` of them change in the last three days."""
+    """``count`` customers, half of each language; ``late`` of them change in the last days."""
     customers = []
     for number in range(count):
         language = catalog.LANGUAGES[number % 2]
         zh = language == "zh"
         name = make_name(rng, language)
-        box = f"u{rng.randint(10**7, 10**8 - 1)}" if zh else name.lower().replace(" ", ".") + str(number)
+        box = (
+            f"u{rng.randint(10**7, 10**8 - 1)}"
+            if zh
+            else name.lower().replace(" ", ".") + str(number)
+        )
         phone = (
             f"199{rng.randint(0, 99999999):08d}" if zh else f"+44 7700 900{rng.randint(0, 999):03d}"
         )
@@ -121,7 +125,9 @@ def make_customers(rng: random.Random, period: Period, count: int, late: int) ->
         customer.versions.append((period.start - rng.randint(1, 200) * DAY, segment, vip))
         if number < late:
             changed = period.end - rng.randint(HOUR, 3 * DAY)
-            customer.versions.append((changed, "loyal" if segment != "loyal" else "regular", not vip))
+            customer.versions.append(
+                (changed, "loyal" if segment != "loyal" else "regular", not vip)
+            )
         customers.append(customer)
     return customers
 
@@ -143,9 +149,11 @@ def make_orders(
 ) -> list[Order]:
     """``count`` orders, by the instant they were made; regulars buy more often."""
     weights = list(accumulate(rng.paretovariate(1.3) for _ in customers))
-    orders = []
+    orders: list[Order] = []
     for at in sorted(clock.draw() for _ in range(count)):
-        customer = customers[min(bisect_right(weights, rng.random() * weights[-1]), len(customers) - 1)]
+        customer = customers[
+            min(bisect_right(weights, rng.random() * weights[-1]), len(customers) - 1)
+        ]
         product = draw_product(rng)
         zh = customer.language == "zh"
         quantity = rng.choice((1, 1, 1, 1, 2, 3))
@@ -196,8 +204,10 @@ class User:
     phone: str | None = None
 
 
-def make_users(rng: random.Random, period: Period, customers: list[Customer], count: int) -> list[User]:
-    """End users: most carry the CRM's id, some share only the mail address, a few are unknown there."""
+def make_users(
+    rng: random.Random, period: Period, customers: list[Customer], count: int
+) -> list[User]:
+    """End users: most carry the CRM's id, some share only the mail address, a few neither."""
     users = []
     chosen = rng.sample(customers, min(count, len(customers)))
     for number, customer in enumerate(chosen):

@@ -336,7 +336,7 @@ class Writer:
         """Topics of a kind that can be about a product, or about the app."""
         key = ("app" if in_app else product.key, kind)
         if key not in self._fitting:
-            tags = {"app"} if in_app else {*product.tags, "any"}
+            tags = {"any", "app"} if in_app else {"any", *product.tags}
             self._fitting[key] = [
                 topic
                 for topic in self.topics
@@ -348,7 +348,7 @@ class Writer:
         return self._fitting[key]
 
     def choose_topic(self, product: Product, kind: str, in_app: bool = False) -> Topic:
-        """A fitting topic; the ones closest to the product and the less urgent ones are likelier."""
+        """A fitting topic; urgent ones are rarer."""
         found = self.find_topics(product, kind, in_app)
         weights = [0.25 if t.label.priority == "urgent" else 1.0 for t in found]
         return self.rng.choices(found, weights)[0]
@@ -472,7 +472,7 @@ class Writer:
 
 def swap_letters(text: str, rng: random.Random) -> str:
     """The text with two neighbouring letters of a longer word swapped or one lost."""
-    words = [m for m in re.finditer(r"[a-z]{5,}", text)]
+    words = list(re.finditer(r"[a-z]{5,}", text))
     if not words:
         return text
     at = rng.choice(words)

@@ -42,15 +42,16 @@ class Truth:
     """``{source, stream, file, line, id, reason}``; line counts from 1, the header included; NULL
     for records of the help desk. Both rows of a conflicting id are listed."""
     surge: dict[str, Any] = field(default_factory=dict)
-    """``{product, product_names, day, count, base_per_day, by_language, by_source}`` of complaints."""
+    """``{product, product_names, day, count, base_per_day, by_language,
+    by_source}`` of complaints."""
     slow_team: dict[str, Any] = field(default_factory=dict)
     """``{team, target_hours, share_missed, share_missed_others, missed_by_team}``."""
     unanswered_complaints: list[str] = field(default_factory=list)
     low_satisfaction: list[dict[str, str]] = field(default_factory=list)
     """``{case_id, rated_at}`` of cases rated bad after they were solved."""
     at_risk: list[dict[str, str]] = field(default_factory=list)
-    """``{case_id, priority, opened_at, breach_at}``: no reply yet, target (calendar clock: urgent 1 h,
-    high 4 h, normal 8 h, low 24 h) ends within 8 hours after the period."""
+    """``{case_id, priority, opened_at, breach_at}``: no reply yet, target (calendar clock: urgent
+    1 h, high 4 h, normal 8 h, low 24 h) ends within 8 hours after the period."""
 
     def save(self, directory: Path) -> None:
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
