@@ -71,7 +71,7 @@ def explain_outcome(reason: str, spider: Any) -> str | None:
     """Why a crawl counts as failed, in one line, or None."""
     if spider.failed_starts:
         failed = spider.failed_starts[0]
-        if "robots.txt" in failed["error"]:
+        if "forbidden by robots.txt" in failed["error"]:
             hint = "take it out of start_urls or ask the site's owner"
         else:
             hint = "check base_url or that the site is up"

@@ -108,7 +108,10 @@ def salvage_json(text: str) -> tuple[list[Any], str]:
                 found.append(item)
                 end = stop
                 break
-    return found, "json_ld_salvaged" if found else "json_ld_broken"
+    if found:
+        return found, "json_ld_salvaged"
+    is_about_reviews = re.search(r"\bReview\b|reviewBody", text) is not None
+    return found, "reviews_unreadable" if is_about_reviews else "json_ld_unreadable"
 
 
 def _read_objects(text: str) -> list[Any] | None:

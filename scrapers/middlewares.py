@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from scrapy.downloadermiddlewares.retry import RetryMiddleware
 from scrapy.downloadermiddlewares.robotstxt import RobotsTxtMiddleware
@@ -29,7 +30,19 @@ class OffSite(IgnoreRequest):
 
 
 class ForbiddenByRobots(IgnoreRequest):
-    """robots.txt forbids the request, or could not be read because the site is failing."""
+    """robots.txt forbids the request."""
+
+
+class RobotsUnreadable(IgnoreRequest):
+    """robots.txt could not be had because the site is failing: nothing may be fetched for now."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"robots.txt could not be read: {cause}")
+        self.cause = cause
+
+
+class RobotsFailure(Exception):
+    """The server answered a request for robots.txt with a failure of its own."""
 
 
 class LimitReached(IgnoreRequest):
@@ -46,7 +59,7 @@ class SameSiteMiddleware:
     def from_crawler(cls, crawler: Crawler) -> Self:
         return cls(crawler)
 
-    def process_request(self, request: Request) -> None:
+    async def process_request(self, request: Request) -> None:
         spider: Any = self.crawler.spider
         if site_of(request.url) not in spider.sites:
             raise OffSite(f"{request.url} is on another site")
@@ -54,8 +67,11 @@ class SameSiteMiddleware:
             return
         if "redirect_urls" in request.meta and not spider.is_wanted(request.url, is_redirect=True):
             raise OffSite(f"{request.url} is denied")
-        if not spider.takes(request.meta["asked"]):
-            raise LimitReached(request.url)
+        while not spider.takes(request.meta["asked"]):
+            if spider.is_full:
+                raise LimitReached(request.url)
+            # Pages under way may turn out unchanged and give their places back.
+            await asyncio.sleep(0.05)
 
 
 class StrictRobotsMiddleware(RobotsTxtMiddleware):
@@ -64,17 +80,32 @@ class StrictRobotsMiddleware(RobotsTxtMiddleware):
     Also slows down to Crawl-delay, which Scrapy does not read.
     """
 
+    def __init__(self, crawler: Crawler) -> None:
+        super().__init__(crawler)
+        self.causes: dict[str, Exception] = {}
+
+    async def robot_parser(self, request: Request) -> RobotParser | None:
+        # Of several requests that wait for one robots.txt only the first is handed the parser;
+        # the others get None, which would let them pass.
+        await super().robot_parser(request)
+        parser = self._parsers[urlsplit(request.url).netloc]
+        return None if isinstance(parser, Deferred) else parser
+
     def process_request_2(self, rp: RobotParser | None, request: Request) -> None:
         if rp is None:
-            raise ForbiddenByRobots(f"robots.txt of {request.url} could not be read")
+            raise RobotsUnreadable(self.causes[urlsplit(request.url).netloc])
         try:
             super().process_request_2(rp, request)
-        except IgnoreRequest as error:
-            raise ForbiddenByRobots(str(error)) from None
+        except IgnoreRequest:
+            raise ForbiddenByRobots("is forbidden by robots.txt") from None
+
+    def _robots_error(self, exc: Exception, netloc: str) -> None:
+        self.causes[netloc] = exc
+        super()._robots_error(exc, netloc)
 
     async def _parse_robots(self, response: Response, netloc: str, request: Request) -> None:
         if response.status >= 500 or response.status == 429:
-            raise IgnoreRequest(f"robots.txt answered {response.status}")
+            raise RobotsFailure(f"answered {response.status} for robots.txt")
         if response.status >= 400:
             response = response.replace(body=b"")
         await super()._parse_robots(response, netloc, request)

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import html_text
+from cssselect import SelectorError
 from parsel import Selector
 
 from scrapers.markup import (
@@ -60,7 +61,7 @@ PAGE_PARAMETERS = re.compile(
     r"sid|sessionid|phpsessid|jsessionid|utm_\w+|gclid|fbclid|msclkid|spm)$",
     re.IGNORECASE,
 )
-PAGE_IN_PATH = re.compile(r"/(?:page|seite|pagina|sida|p)[/-]?\d+(?=/|$)", re.IGNORECASE)
+PAGE_IN_PATH = re.compile(r"/(?:page|seite|pagina|sida)[/-]?\d+(?=/|$)", re.IGNORECASE)
 LASTING_ID = re.compile(r"\d{4}|[0-9a-f]{8}-[0-9a-f]{4}-", re.IGNORECASE)
 
 
@@ -360,7 +361,7 @@ def check_selectors(selectors: Mapping[str, str]) -> str | None:
             return f"selectors.{key} is unknown; the keys are {', '.join(SELECTOR_KEYS)}"
         try:
             page.css(css)
-        except ValueError:
+        except (ValueError, SelectorError):
             return f"selectors.{key}: {css!r} is not a CSS selector"
     if selectors and "item" not in selectors and set(selectors) != {"next"}:
         return "selectors.item is missing: the selector of one review's element"
@@ -524,7 +525,7 @@ def _match_keys(review: Review) -> list[tuple[str, str]]:
         keys.append(("id", re.split(r"[#/=]", review.own_id.rstrip("/"))[-1]))
     text = _squeeze(review.body or review.title)
     if text:
-        keys.append(("text", text[:60]))
+        keys.append(("text", text[:24]))
     if not review.body:
         keys.append(("bare", f"{_squeeze(review.author)}|{review.created_at}"))
     return keys
@@ -532,9 +533,12 @@ def _match_keys(review: Review) -> list[tuple[str, str]]:
 
 def is_same_review(known: Review, other: Review, blocks: set[object]) -> bool:
     """Whether two findings are one review: no field contradicts, and they are no siblings."""
-    is_sibling = (other.markup, other.block) in blocks
-    if is_sibling and not (known.own_id and known.own_id == other.own_id):
+    has_same_id = bool(known.own_id and known.own_id == other.own_id)
+    if (other.markup, other.block) in blocks and not has_same_id:
         return False
+    if known.markup == other.markup and not has_same_id:
+        # Repeated within one notation, as in "most helpful" above the list: all must agree.
+        return bool(known.author and known.created) and _content(known) == _content(other)
     if known.author and other.author and _squeeze(known.author) != _squeeze(other.author):
         return False
     if known.created_at and other.created_at:
@@ -548,9 +552,13 @@ def is_same_review(known: Review, other: Review, blocks: set[object]) -> bool:
     if known.rating and other.rating and _share(known.rating) != _share(other.rating):
         return False
     if bool(known.body) != bool(other.body):
-        return bool(known.own_id and known.own_id == other.own_id) or known.markup != other.markup
+        return True
     a, b = _squeeze(known.body), _squeeze(other.body)
     return a.startswith(b) or b.startswith(a)
+
+
+def _content(review: Review) -> tuple[object, ...]:
+    return review.author, review.created, review.title, review.body, review.rating
 
 
 def _share(rating: Rating) -> float | None:

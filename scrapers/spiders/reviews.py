@@ -27,7 +27,13 @@ from scrapers.items import ReviewPage
 from scrapers.journal import Found, Journal
 from scrapers.links import NEVER, find_links, is_page, matches, site_of, tidy_url
 from scrapers.markup import parse_tree
-from scrapers.middlewares import ForbiddenByRobots, LimitReached, OffSite
+from scrapers.middlewares import (
+    ForbiddenByRobots,
+    LimitReached,
+    OffSite,
+    RobotsFailure,
+    RobotsUnreadable,
+)
 from scrapers.parsing import parse_page
 
 if TYPE_CHECKING:
@@ -60,6 +66,7 @@ class ReviewsSpider(Spider):
         self.deny = [re.compile(pattern) for pattern in config.deny]
         self.known = {url: page for url, page in config.known_pages.items() if self.is_wanted(url)}
         self.reserved: set[str] = set()
+        self.downloaded: set[str] = set()
         self.sitemaps: set[str] = set()
         self.sites_read: set[str] = set()
         self.errors: list[dict[str, str]] = []
@@ -84,7 +91,8 @@ class ReviewsSpider(Spider):
 
     async def start(self) -> AsyncIterator[Any]:
         if self.journal.is_resumed:
-            self.reserved.update(url for url, entry in self.journal.done.items() if entry)
+            self.downloaded.update(url for url, entry in self.journal.done.items() if entry)
+            self.reserved.update(self.downloaded)
             for found in list(self.journal.pending.values()):
                 yield self.make_request(found)
         for url in self.config.start_urls:
@@ -123,8 +131,16 @@ class ReviewsSpider(Spider):
             priority=priority,
         )  # fmt: skip
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many pages as allowed have been downloaded."""
+        return len(self.downloaded) >= self.config.max_pages
+
     def takes(self, url: str) -> bool:
-        """Whether one more page may be downloaded; reserves its place."""
+        """Whether one more page may be downloaded; reserves its place.
+
+        A place is given back if the page turns out to be unchanged or cannot be had.
+        """
         if url not in self.reserved and len(self.reserved) >= self.config.max_pages:
             return False
         self.reserved.add(url)
@@ -153,7 +169,7 @@ class ReviewsSpider(Spider):
         """When nothing new is left: check the known pages that no link led to."""
         by_age = sorted(self.known, key=lambda url: self.known[url].get("checked_at") or "")
         added = False
-        for url in by_age:
+        for url in reversed(by_age):  # the queue gives back first what came last
             found = Found(url, int(self.known[url].get("depth") or 0))
             if self.journal.add(found) and self.crawler.engine is not None:
                 self.crawler.engine.crawl(self.make_request(found, KNOWN_PRIORITY))
@@ -226,6 +242,7 @@ class ReviewsSpider(Spider):
             self.journal.finish(found.url, None)
             return
         self.count("pages")
+        self.downloaded.add(found.url)
         text, notes = decode_page(response.body, response.headers.get("Content-Type"))
         page = parse_page(text, response.url, now, self.config.parse_options)
         self.count("records", len(page.records))
@@ -341,7 +358,9 @@ def explain_failure(error: BaseException | None, timeout: float) -> str:
     """A download failure in words."""
     if isinstance(error, HttpError):
         return f"answered {error.response.status}"
-    if isinstance(error, ForbiddenByRobots):
+    if isinstance(error, RobotsUnreadable):
+        return explain_failure(error.cause, timeout)
+    if isinstance(error, ForbiddenByRobots | RobotsFailure):
         return str(error)
     if isinstance(error, OffSite):
         return f"redirects away: {error}"
