@@ -233,10 +233,11 @@ def find_free_port(wanted: int) -> int:
 class AirflowApi:
     """The few calls of Airflow's REST interface that a run needs."""
 
-    def __init__(self, airflow: EmbeddedAirflow) -> None:
+    def __init__(self, airflow: EmbeddedAirflow, programs: Programs) -> None:
         import httpx
 
         self.airflow = airflow
+        self.programs = programs
         self.client = httpx.Client(base_url=airflow.address, timeout=30, trust_env=False)
 
     def is_up(self) -> bool:
@@ -252,6 +253,17 @@ class AirflowApi:
             return False
         self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         return True
+
+    def check_alive(self) -> None:
+        dead = self.programs.find_dead()
+        if dead:
+            raise HearbackError(f"Airflow's {dead} stopped; see {self.airflow.log_of(dead)}")
+
+    def wait_until_stopped(self) -> None:
+        """Wait for Ctrl-C; HearbackError if a part of Airflow stops by itself."""
+        while True:
+            self.check_alive()
+            time.sleep(1)
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One call; HearbackError with Airflow's own words if it is refused."""
@@ -342,11 +354,11 @@ def start_airflow(
 
 def wait_ready(airflow: EmbeddedAirflow, programs: Programs, began: datetime) -> AirflowApi:
     """Wait until the API answers and the daily DAG has been read."""
-    api = AirflowApi(airflow)
+    api = AirflowApi(airflow, programs)
     give_up = time.monotonic() + READY_SECONDS
     is_up = False
     while time.monotonic() < give_up:
-        check_alive(airflow, programs)
+        api.check_alive()
         is_up = is_up or api.is_up()
         if is_up and api.has_read_dag(began):
             api.make_pools()
@@ -355,12 +367,6 @@ def wait_ready(airflow: EmbeddedAirflow, programs: Programs, began: datetime) ->
     raise HearbackError(
         f"Airflow did not get ready in {READY_SECONDS:.0f} s; see {airflow.folder / 'logs'}"
     )
-
-
-def check_alive(airflow: EmbeddedAirflow, programs: Programs) -> None:
-    dead = programs.find_dead()
-    if dead:
-        raise HearbackError(f"Airflow's {dead} stopped; see {airflow.log_of(dead)}")
 
 
 @contextlib.contextmanager
@@ -399,6 +405,7 @@ def run_daily(
     state = "queued"
     while state not in ("success", "failed"):
         time.sleep(POLL_SECONDS)
+        api.check_alive()
         state = api.run_state(run_id)
         tasks = api.task_states(run_id)
         watch(state, tasks, read_progress(home.progress(run_id)))

@@ -1,0 +1,346 @@
+"""The ``hearback`` command: one thin function a command, each importing what it needs when called.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage. Errors are one line on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.errors import HearbackError
+
+if TYPE_CHECKING:
+    from pipelines.context import Run
+    from pipelines.settings import Settings
+
+app = typer.Typer(
+    help="Everything customers say, in one warehouse and one daily follow-up list.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Config = Annotated[
+    Path,
+    typer.Option("--config", envvar="HEARBACK_CONFIG", help="The configuration file."),
+]
+Day = Annotated[
+    datetime | None,
+    typer.Option("--date", formats=["%Y-%m-%d"], help="Day to work on; today unless given."),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--source", help="Only this source; may be given several times."),
+]
+Refresh = Annotated[
+    bool, typer.Option("--full-refresh", help="Rebuild everything after raw, not only the new.")
+]
+DEFAULT_CONFIG = Path("hearback.toml")
+
+# Typer carries its own copy of click's errors and names only some of them.
+WrongUsage, CommandError = typer.BadParameter.__mro__[1:3]
+
+
+class Format(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+def read_settings(config: Path) -> Settings:
+    from pipelines.settings import load_settings
+
+    return load_settings(config)
+
+
+def open_run(config: Path, day: datetime | None, names: list[str] | None, refresh: bool) -> Run:
+    from pipelines.context import start_run
+    from pipelines.progress import show_progress
+
+    return start_run(
+        read_settings(config),
+        day=day.date() if day else None,
+        sources=tuple(names or ()),
+        full_refresh=refresh,
+        progress=show_progress,
+    )
+
+
+def perform(run: Run, step: str) -> None:
+    """Run one step and print its counts."""
+    from pipelines.steps import run_step
+    from pipelines.summary import print_counts
+
+    run_step(run, step, wait_seconds=0)
+    print_counts(run, step)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write them.")] = Path("."),
+) -> None:
+    """Write a commented hearback.toml and .env.example."""
+    from pipelines.starter import write_starter
+
+    for path in write_starter(folder):
+        typer.echo(f"wrote {path}")
+    typer.echo("next: edit it, then run 'hearback doctor'")
+
+
+@app.command()
+def sources(
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """The kinds of source there are, and the sources of the configuration."""
+    from pipelines.doctor import list_kinds, list_sources
+
+    typer.echo("kinds:")
+    for line in list_kinds():
+        typer.echo(f"  {line}")
+    if config.is_file():
+        typer.echo(f"\nsources of {config}:")
+        for line in list_sources(read_settings(config)):
+            typer.echo(f"  {line}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of hearback.toml."""
+    import json
+
+    from pipelines.settings import Settings
+
+    typer.echo(json.dumps(Settings.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def doctor(config: Config = DEFAULT_CONFIG) -> None:
+    """Check configuration, connections, calendars, model and disk; green means 'run' works."""
+    from pipelines.doctor import examine
+
+    findings = list(examine(config))
+    for finding in findings:
+        typer.echo(f"{'✓' if finding.is_ok else '✗'} {finding.text}")
+    if not all(finding.is_ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    config: Config = DEFAULT_CONFIG,
+    day: Day = None,
+    source: Names = None,
+    full_refresh: Refresh = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Run on the demo sources, kept in data/demo.")
+    ] = False,
+) -> None:
+    """The whole daily pipeline through Airflow, in the foreground."""
+    from pipelines.foreground import run_pipeline
+
+    days = [day.date() if day else None]
+    if not run_pipeline(config, days, tuple(source or ()), full_refresh=full_refresh, demo=demo):
+        raise typer.Exit(1)
+
+
+@app.command()
+def backfill(
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")],
+    config: Config = DEFAULT_CONFIG,
+    full_refresh: Refresh = False,
+) -> None:
+    """Run the pipeline for each of some earlier days, oldest first."""
+    from pipelines.foreground import list_days, run_pipeline
+
+    days: list[date | None] = [*list_days(first.date(), last.date())]
+    if not run_pipeline(config, days, (), full_refresh=full_refresh, demo=False):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    config: Config = DEFAULT_CONFIG,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Work on the demo sources, kept in data/demo.")
+    ] = False,
+) -> None:
+    """Airflow with its web page and its schedules, until Ctrl-C."""
+    from pipelines.foreground import serve
+
+    serve(config, demo=demo)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo lives.")] = Path("data/demo"),
+) -> None:
+    """The demo sources alone, on loopback, until Ctrl-C."""
+    from pipelines.foreground import serve_demo
+
+    serve_demo(folder)
+
+
+@app.command()
+def extract(config: Config = DEFAULT_CONFIG, day: Day = None, source: Names = None) -> None:
+    """Capture what is new from the sources into raw."""
+    from pipelines.steps import run_step
+    from pipelines.summary import print_counts
+
+    run = open_run(config, day, source, False)
+    names = run.sources or [s.name for s in run.settings.sources if s.enabled]
+    faults = []
+    for name in names:
+        try:
+            run_step(run, "extract", name, wait_seconds=0)
+        except HearbackError as error:
+            faults.append(f"{name}: {error.message}")
+    print_counts(run, "extract")
+    if faults:
+        raise HearbackError("; ".join(faults))
+
+
+@app.command()
+def validate(
+    config: Config = DEFAULT_CONFIG,
+    day: Day = None,
+    source: Names = None,
+    full_refresh: Refresh = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Judge what is in quarantine again.")
+    ] = False,
+) -> None:
+    """Type and judge new raw records: into staging, or into quarantine with the reasons."""
+    run = open_run(config, day, source, full_refresh)
+    if not replay:
+        perform(run, "validate")
+        return
+    from pipelines.steps import run_step
+    from pipelines.summary import print_counts
+
+    run_step(run, "validate", wait_seconds=0, replay=True)
+    print_counts(run, "validate")
+
+
+@app.command()
+def clean(
+    config: Config = DEFAULT_CONFIG,
+    day: Day = None,
+    source: Names = None,
+    full_refresh: Refresh = False,
+) -> None:
+    """Redact, de-duplicate and merge new staging rows into facts."""
+    perform(open_run(config, day, source, full_refresh), "clean")
+
+
+@app.command(name="classify-new")
+def classify_new(
+    config: Config = DEFAULT_CONFIG,
+    day: Day = None,
+    source: Names = None,
+    full_refresh: Refresh = False,
+) -> None:
+    """Label feedback whose text or model is new."""
+    perform(open_run(config, day, source, full_refresh), "classify")
+
+
+@app.command()
+def aggregate(
+    config: Config = DEFAULT_CONFIG,
+    day: Day = None,
+    source: Names = None,
+    full_refresh: Refresh = False,
+) -> None:
+    """Rebuild the tables of the days and cases that changed."""
+    perform(open_run(config, day, source, full_refresh), "aggregate")
+
+
+@app.command(name="follow-up")
+def follow_up(
+    config: Config = DEFAULT_CONFIG,
+    day: Day = None,
+    source: Names = None,
+    full_refresh: Refresh = False,
+) -> None:
+    """Decide the follow-up tasks of the day."""
+    perform(open_run(config, day, source, full_refresh), "follow_up")
+
+
+@app.command()
+def publish(
+    config: Config = DEFAULT_CONFIG,
+    day: Day = None,
+    source: Names = None,
+    full_refresh: Refresh = False,
+) -> None:
+    """Swap the finished warehouse in."""
+    perform(open_run(config, day, source, full_refresh), "publish")
+
+
+@app.command()
+def deliver(
+    config: Config = DEFAULT_CONFIG,
+    day: Day = None,
+    source: Names = None,
+    full_refresh: Refresh = False,
+) -> None:
+    """Write the lists and the report, and send what is to be sent."""
+    perform(open_run(config, day, source, full_refresh), "deliver")
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT.")],
+    config: Config = DEFAULT_CONFIG,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+) -> None:
+    """Ask the published warehouse; read-only."""
+    from pipelines.query import run_query
+
+    run_query(read_settings(config), sql, form.value, sys.stdout)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: runs the command and turns errors into one line and an exit code."""
+    sys.exit(execute(sys.argv[1:] if arguments is None else arguments))
+
+
+def execute(arguments: list[str]) -> int:
+    """Run the command; returns its exit code."""
+    command: Any = typer.main.get_command(app)
+    try:
+        code = command.main(arguments or ["--help"], prog_name="hearback", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except HearbackError as error:
+        complain(error.message)
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        complain("stopped")
+        return 130
+    except Exception as error:
+        if not isinstance(error, CommandError):
+            raise
+        return explain_usage(error)
+
+
+def explain_usage(error: Any) -> int:
+    """One line for a command that was written wrongly; returns the exit code."""
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "hearback"
+    message = error.format_message() or "a command is missing"
+    complain(f"{message} (see '{where} --help')")
+    return 2 if isinstance(error, WrongUsage) else 1
+
+
+def complain(message: str) -> None:
+    typer.echo(f"hearback: {' '.join(message.split())}", err=True)
+
+
+if __name__ == "__main__":
+    main()

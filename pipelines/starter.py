@@ -1,0 +1,25 @@
+"""The files that ``hearback init`` writes."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from pipelines.errors import UsageError
+from pipelines.storage import explain_disk_errors
+
+FILES = {"hearback.toml": "hearback.toml", ".env.example": "env.example"}
+
+
+def write_starter(folder: Path) -> list[Path]:
+    """Write the commented files; UsageError, and nothing written, if one of them is there."""
+    wanted = {folder / name: template for name, template in FILES.items()}
+    for path in wanted:
+        if path.exists():
+            raise UsageError(f"{path} is already there; move it away or choose another folder")
+    for path, template in wanted.items():
+        text = files("pipelines").joinpath("templates", template).read_text(encoding="utf-8")
+        with explain_disk_errors(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return list(wanted)
