@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scrapy.exceptions import CannotResolveHostError, DownloadTimeoutError
+from scrapy.http import Response
+from scrapy.spidermiddlewares.httperror import HttpError
 
+from scrapers.config import ConfigError, make_config
+from scrapers.middlewares import ForbiddenByRobots, OffSite, RobotsUnreadable, read_retry_after
+from scrapers.spiders.reviews import explain_failure
 from tests.scrapers.loopback import Page, Site
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -64,7 +64,9 @@ def test_next_article_is_no_pagination() -> None:
     "href",
     [
         "https://other.test/", "https://shop.test:8443/", "mailto:a@shop.test",
-        "javascript:void(0)", "#top", "/photo.jpg", "/manual.pdf", "/login?next=/", "/p/1?add-to-cart=1", "http://[broken",
+        "javascript:void(0)", "#top", "/photo.jpg", "/manual.pdf", "/login?next=/",
+        "/p/1?add-to-cart=1",
+        "http://[broken",
         "", "ftp://shop.test/x",
     ],
 )  # fmt: skip
