@@ -1,0 +1,104 @@
+with
+
+run as (
+
+    select * from {{ source('run', 'current') }}
+
+),
+
+cases as (
+
+    select * from {{ ref('cases') }}
+    where not is_excluded and last_solved_at is not null
+
+),
+
+responses as (
+
+    select * from {{ ref('survey_responses') }}
+    where is_satisfied = false or nps_group = 'detractor'
+
+),
+
+customers as (
+
+    select * from {{ ref('customers') }}
+
+),
+
+answers as (
+
+    select
+        cases.*,
+        responses.response_id,
+        responses.kind,
+        responses.score,
+        responses.scale_max,
+        responses.answered_at,
+        {{ minutes_between('cases.last_solved_at', 'responses.answered_at') }}
+        / 1440 as days_after
+    from responses
+    inner join cases on responses.case_id = cases.case_id
+    cross join run
+    where
+        responses.answered_at >= cases.last_solved_at
+        and responses.answered_at
+        >= run.as_of - to_hours((24 * {{ threshold('days') }})::bigint)
+        and days_after <= {{ threshold('days') }}
+
+),
+
+-- One row a case, for its latest bad answer.
+latest as (
+
+    select
+        case_id,
+        max_by(answers, (answered_at, response_id)) as answer,
+        list(response_id order by answered_at) as response_ids
+    from answers
+    group by case_id
+
+),
+
+final as (
+
+    select
+        format(
+            '{} {:.0f} of {:.0f}, given {:.1f} days after the case was solved.',
+            upper(answer.kind),
+            answer.score,
+            answer.scale_max,
+            answer.days_after
+        ) as reason,
+        format(
+            '工单解决 {:.1f} 天后，客户的 {} 评分为 {:.0f}（满分 {:.0f}）。',
+            answer.days_after,
+            upper(answer.kind),
+            answer.score,
+            answer.scale_max
+        ) as reason_zh,
+        list_prepend(latest.case_id, latest.response_ids) as evidence,
+        answer.customer_id,
+        latest.case_id,
+        answer.opening_feedback_id as feedback_id,
+        answer.team,
+        answer.need,
+        if(answer.priority in ('urgent', 'high'), answer.priority, 'high')
+            as priority,
+        answer.language,
+        {{ priority_weight('answer.priority') }}
+        + if(coalesce(customers.is_vip, false), 0.25, 0) as score,
+        answer.answered_at as occurred_at,
+        answer.answered_at as due_basis_at,
+        {{ priority_minutes("'normal'") }} as due_minutes,
+        'Call or write: ask what was missing, and reopen the case if it is '
+        'not settled.' as suggested_action,
+        '电话或书面回访：了解不满原因，如未解决则重新打开工单。'
+            as suggested_action_zh,
+        answer.url
+    from latest
+    left join customers on answer.customer_id = customers.customer_id
+
+)
+
+select * from final

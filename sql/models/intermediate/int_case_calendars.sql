@@ -1,0 +1,75 @@
+with
+
+cases as (
+
+    select * from {{ ref('int_case_attributes') }}
+
+),
+
+events as (
+
+    select events.*
+    from {{ ref('stg_case_events') }} as events
+    semi join cases on events.case_id = cases.case_id
+    where events.event_type = 'group_changed'
+
+),
+
+team_groups as (
+
+    select * from {{ source('config', 'team_groups') }}
+
+),
+
+teams as (
+
+    select * from {{ source('config', 'teams') }}
+
+),
+
+project as (
+
+    select * from {{ source('config', 'project') }}
+
+),
+
+assignments as (
+
+    select
+        case_id,
+        opened_at as started_at,
+        null::bigint as sequence,
+        opening_group as source_group
+    from cases
+
+    union all
+
+    select
+        case_id,
+        event_at as started_at,
+        sequence,
+        to_value as source_group
+    from events
+
+),
+
+final as (
+
+    select
+        assignments.case_id,
+        coalesce(teams.calendar, project.calendar) as calendar,
+        assignments.started_at,
+        lead(assignments.started_at) over (
+            partition by assignments.case_id
+            order by assignments.started_at, assignments.sequence nulls first
+        ) as ended_at,
+        assignments.sequence is null as is_opening
+    from assignments
+    cross join project
+    left join team_groups
+        on assignments.source_group = team_groups.source_group
+    left join teams on team_groups.team = teams.team
+
+)
+
+select * from final

@@ -1,0 +1,143 @@
+with
+
+intervals as (
+
+    select * from {{ ref('int_case_intervals') }}
+
+),
+
+calendars as (
+
+    select * from {{ ref('int_case_calendars') }}
+
+),
+
+opening_hours as (
+
+    select * from {{ source('config', 'calendar_intervals') }}
+
+),
+
+-- A single event is measured on the calendar named at the opening; waiting
+-- and working times on the one in force at each moment.
+pieces as (
+
+    select
+        intervals.case_id,
+        intervals.measure,
+        calendars.calendar,
+        greatest(intervals.started_at, calendars.started_at) as started_at,
+        least(
+            intervals.ended_at,
+            coalesce(calendars.ended_at, intervals.ended_at)
+        ) as ended_at
+    from intervals
+    inner join calendars on intervals.case_id = calendars.case_id
+    where
+        intervals.measure in (
+            'total_reply', 'new', 'open', 'pending', 'hold'
+        )
+        and calendars.calendar is not null
+        and intervals.ended_at > calendars.started_at
+        and (
+            calendars.ended_at is null
+            or intervals.started_at < calendars.ended_at
+        )
+
+    union all
+
+    select
+        intervals.case_id,
+        intervals.measure,
+        calendars.calendar,
+        intervals.started_at,
+        intervals.ended_at
+    from intervals
+    inner join calendars
+        on
+            intervals.case_id = calendars.case_id
+            and calendars.is_opening
+    where
+        intervals.measure in (
+            'first_reply', 'first_resolution', 'full_resolution',
+            'unsolved_age'
+        )
+        and calendars.calendar is not null
+
+),
+
+started as (
+
+    select
+        pieces.*,
+        {{ minutes_until('pieces.started_at', 'opening_hours') }}
+            as minutes_at_start
+    from pieces
+    asof left join opening_hours
+        on
+            pieces.calendar = opening_hours.calendar
+            and pieces.started_at >= opening_hours.open_at
+
+),
+
+counted as (
+
+    select
+        started.case_id,
+        started.measure,
+        {{ minutes_until('started.ended_at', 'opening_hours') }}
+        - started.minutes_at_start as business_minutes
+    from started
+    asof left join opening_hours
+        on
+            started.calendar = opening_hours.calendar
+            and started.ended_at >= opening_hours.open_at
+
+),
+
+on_business_clock as (
+
+    select
+        case_id,
+        {%- for measure in case_measures() %}
+        sum(business_minutes) filter (where measure = '{{ measure }}')
+            as {{ measure }}_business_minutes
+        {%- if not loop.last %},{% endif %}
+        {%- endfor %}
+    from counted
+    group by case_id
+
+),
+
+on_calendar_clock as (
+
+    select
+        case_id,
+        {%- for measure in case_measures() %}
+        sum({{ minutes_between('started_at', 'ended_at') }}) filter (
+            where measure = '{{ measure }}'
+        ) as {{ measure }}_minutes
+        {%- if not loop.last %},{% endif %}
+        {%- endfor %}
+    from intervals
+    group by case_id
+
+),
+
+final as (
+
+    select
+        on_calendar_clock.*,
+        on_business_clock.* exclude (case_id),
+        calendars.calendar
+    from on_calendar_clock
+    inner join calendars
+        on
+            on_calendar_clock.case_id = calendars.case_id
+            and calendars.is_opening
+    left join on_business_clock
+        on on_calendar_clock.case_id = on_business_clock.case_id
+
+)
+
+select * from final

@@ -1,0 +1,72 @@
+with
+
+run_days as (
+
+    select * from {{ source('run', 'touched_days') }}
+
+),
+
+changed as (
+
+    select * from {{ ref('int_touched_cases') }}
+    where is_changed
+
+),
+
+cases as (
+
+    select
+        cases.case_id,
+        unnest([
+            {{ local_day('cases.opened_at', 'cases.time_zone') }},
+            {{ local_day('cases.first_reply_at', 'cases.time_zone') }},
+            {{ local_day('cases.first_solved_at', 'cases.time_zone') }},
+            {{ local_day('cases.last_solved_at', 'cases.time_zone') }}
+        ]) as day
+    from {{ ref('cases') }} as cases
+    semi join changed on cases.case_id = changed.case_id
+
+),
+
+sla_days as (
+
+    select sla_events.decided_date as day
+    from {{ ref('sla_events') }} as sla_events
+    semi join changed on sla_events.case_id = changed.case_id
+
+),
+
+answer_days as (
+
+    select unnest([
+        {{ local_day('responses.answered_at', 'project.time_zone') }},
+        {{ local_day('responses.offered_at', 'project.time_zone') }}
+    ]) as day
+    from {{ ref('survey_responses') }} as responses
+    cross join {{ source('config', 'project') }} as project
+    semi join changed on responses.case_id = changed.case_id
+
+),
+
+all_days as (
+
+    select day from run_days
+    union
+    select unnest(built_days) as day from changed
+    union
+    select day from cases
+    union
+    select day from sla_days
+    union
+    select day from answer_days
+
+),
+
+final as (
+
+    select day from all_days
+    where day is not null
+
+)
+
+select * from final

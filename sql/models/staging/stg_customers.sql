@@ -1,0 +1,32 @@
+with
+
+source as (
+
+    select * from {{ source('lake', 'customers') }}
+
+),
+
+renamed as (
+
+    select
+        customer_ref,
+        source,
+        source_customer_id,
+        external_id,
+        email_key,
+        display_name,
+        language,
+        region,
+        segment,
+        is_vip,
+        signup_at,
+        birthday_month_day,
+        lifetime_value,
+        do_not_contact,
+        updated_at,
+        changed_in
+    from source
+
+)
+
+select * from renamed

@@ -1,0 +1,28 @@
+with
+
+source as (
+
+    select * from {{ source('lake', 'orders') }}
+
+),
+
+renamed as (
+
+    select
+        order_id,
+        source,
+        source_order_id,
+        customer_ref,
+        ordered_at,
+        product,
+        quantity,
+        amount,
+        currency,
+        status,
+        updated_at,
+        changed_in
+    from source
+
+)
+
+select * from renamed

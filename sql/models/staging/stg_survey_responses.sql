@@ -1,0 +1,31 @@
+with
+
+source as (
+
+    select * from {{ source('lake', 'survey_responses') }}
+
+),
+
+renamed as (
+
+    select
+        response_id,
+        source,
+        survey_id,
+        question_id,
+        kind,
+        score,
+        scale_min,
+        scale_max,
+        higher_is_better,
+        comment,
+        customer_ref,
+        case_id,
+        offered_at,
+        answered_at,
+        changed_in
+    from source
+
+)
+
+select * from renamed
