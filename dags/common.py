@@ -6,6 +6,7 @@ they are called: a DAG file is read every half minute and must cost next to noth
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from datetime import date, timedelta
@@ -19,13 +20,14 @@ from airflow.sdk import (
     AssetOrTimeSchedule,
     Connection,
     CronDataIntervalTimetable,
-    ExceptionRetryPolicy,
     Param,
-    RetryAction,
-    RetryRule,
     get_current_context,
 )
-from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+)
 
 from dags.notices import FailureNotice
 from pipelines.settings import Settings, load_settings
@@ -48,16 +50,13 @@ DEFAULTS: dict[str, Any] = {
     "on_failure_callback": FailureNotice(),
 }
 
-# Only a source's network heals by itself. Wrong settings and refused passwords do not.
+# Only a source's network and server heal by themselves (see extract_source).
 EXTRACT: dict[str, Any] = {
     "pool": SOURCES_POOL,
     "retries": 2,
-    "retry_delay": timedelta(seconds=10),
+    "retry_delay": timedelta(seconds=float(os.environ.get("HEARBACK_RETRY_SECONDS", "60"))),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=10),
-    "retry_policy": ExceptionRetryPolicy(
-        rules=[RetryRule("pipelines.errors.UsageError", RetryAction.FAIL)]
-    ),
     "map_index_template": "{{ task.op_kwargs['source'] }}",
 }
 
@@ -148,13 +147,11 @@ def open_run() -> Run:
     )
 
 
-def export_connections(settings: Settings, names: set[str]) -> None:
+def export_connections(names: set[str]) -> None:
     """Make Airflow's connections readable for the steps, which know nothing of Airflow.
 
     Only connections that this task needs, only in its own process.
     """
-    import json
-
     for name in names:
         variable = f"AIRFLOW_CONN_{name.upper()}"
         if variable in os.environ:
@@ -178,13 +175,37 @@ def list_sources() -> list[str]:
 
 
 def extract_source(source: str) -> int:
-    """Capture one source into raw; returns the new records. Skips when there is nothing new."""
+    """Capture one source into raw; returns the new records.
+
+    A fault of the network or of the source's server is tried again; wrong settings and refused
+    passwords fail at once.
+    """
+    from pipelines.errors import HearbackError
     from pipelines.steps import run_step
 
     run = open_run()
     entry = run.settings.source(source)
-    export_connections(run.settings, {entry.connection} if entry.connection else set())
-    return run_step(run, "extract", source)
+    export_connections({entry.connection} if entry.connection else set())
+    try:
+        return run_step(run, "extract", source)
+    except HearbackError as error:
+        if may_heal(error):
+            raise
+        raise AirflowFailException(error.message) from error
+
+
+def may_heal(error: BaseException) -> bool:
+    """Whether a fault comes from the network, or from a server that is down or overloaded."""
+    cause: BaseException | None = error
+    while cause is not None:
+        response = getattr(cause, "response", None)
+        if response is not None:
+            return bool(response.status_code == 429 or response.status_code >= 500)
+        is_client = type(cause).__module__.split(".")[0] in ("requests", "httpx", "urllib3")
+        if is_client or isinstance(cause, ConnectionError | TimeoutError):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def extract_alone(source: str) -> int:
@@ -202,7 +223,7 @@ def perform_step(step: str) -> int:
     run = open_run()
     delivery = run.settings.delivery
     names = {delivery.email.connection} if step == "deliver" and delivery.email else set()
-    export_connections(run.settings, names)
+    export_connections(names)
     return run_step(run, step)
 
 

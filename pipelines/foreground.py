@@ -181,8 +181,7 @@ def open_demo(folder: Path) -> Iterator[Path]:
     """The demo's files and servers; yields its configuration file."""
     from pipelines import demo
 
-    folder.mkdir(parents=True, exist_ok=True)
-    demo.generate(folder)
-    with demo.start_servers(folder) as servers:
+    with demo.serve(folder) as servers:
         os.environ.update(demo.demo_connections(servers))
-        yield demo.write_config(folder, servers)
+        assert servers.config is not None
+        yield servers.config

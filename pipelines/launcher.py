@@ -121,6 +121,7 @@ class EmbeddedAirflow:
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "60",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+            "HEARBACK_RETRY_SECONDS": "60" if is_scheduled else "5",
         }
         own = {
             "AIRFLOW_HOME": str(self.folder),
@@ -371,12 +372,12 @@ def wait_ready(airflow: EmbeddedAirflow, programs: Programs, began: datetime) ->
 
 @contextlib.contextmanager
 def end_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the command as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does, also in the background."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    kinds = (signal.SIGTERM, signal.SIGHUP)
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {kind: signal.signal(kind, interrupt) for kind in kinds}
     try:
         yield

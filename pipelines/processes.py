@@ -10,6 +10,7 @@ without a word (kill -9), the pipe closes and the guard stops what is left.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from types import TracebackType
 import psutil
 
 GRACE_SECONDS = 3.0
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Programs:
@@ -31,6 +33,7 @@ class Programs:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Programs:
+        adopt_orphans()
         read, self.pipe = os.pipe()
         root = Path(__file__).resolve().parent.parent
         try:
@@ -80,11 +83,26 @@ class Programs:
             stop_trees([program.pid for program in self.running.values()])
             for program in self.running.values():
                 program.wait()
+            reap_orphans()
             os.write(self.pipe, b"done\n")
             os.close(self.pipe)
             self.guard.wait()
         finally:
             signal.signal(signal.SIGINT, previous)
+
+
+def adopt_orphans() -> None:
+    """On Linux, become the parent of grandchildren whose parent dies, so as to reap them."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans() -> None:
+    """Reap dead processes that were adopted and that nobody here waits for by name."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
 
 
 def find_members(roots: Iterable[int]) -> set[psutil.Process]:
