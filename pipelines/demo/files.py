@@ -322,6 +322,7 @@ def write_rows(
     stream: str,
     rows: list[Row],
     truth: Truth,
+    *,
     columns: list[str] | None = None,
     repeated: list[Row] | None = None,
 ) -> None:

@@ -40,7 +40,7 @@ WORDS = {
         "next": "Next page",
         "reviews": "Customer reviews",
         "reply": "Reply from Lanting",
-        "thanks": "Thank you for telling us. Please write to care@lanting.example so that we can help.",
+        "thanks": "Thank you for telling us. Please write to care@lanting.example, we will help.",
         "lang": "en",
         "article": "How we choose what we sell",
     },
@@ -56,7 +56,7 @@ WORDS = {
     },
 }
 ARTICLE = {
-    "en": "We test every product for six weeks before it goes on sale. Of ten candidates we keep one.",
+    "en": "We try every product for six weeks before we sell it. Of ten we keep one.",
     "zh": "每件商品上架前我们都会试用六周，十件里通常只留下一件。",
 }
 Review = dict[str, Any]
@@ -185,13 +185,15 @@ class ReviewServer(LoopbackServer):
         )
         return (
             f'<!doctype html>\n<html lang="{words["lang"]}">\n<head><meta charset="utf-8">'
-            f"<title>{esc(title)} – {words['shop']}</title>{head}</head>\n<body><nav>{links}</nav>\n"
+            f"<title>{esc(title)} – {words['shop']}</title>{head}</head>\n"
+            f"<body><nav>{links}</nav>\n"
             f"<main>{inner}</main>\n<footer>© {words['shop']}</footer></body></html>\n"
         )
 
     def home(self) -> str:
         inner = (
-            '<h1>Lanting 兰汀</h1><p><a href="/en/">English shop</a> · <a href="/zh/">中文商城</a></p>'
+            "<h1>Lanting 兰汀</h1>"
+            '<p><a href="/en/">English shop</a> · <a href="/zh/">中文商城</a></p>'
             '<p><a href="/private/moderation">Reviews that wait for moderation</a></p>'
         )
         return self.frame("en", "Lanting 兰汀", inner)

@@ -194,10 +194,12 @@ class Facts:
             if zh:
                 part = "上午" if hour < 12 else "下午" if hour < 18 else "晚上"
                 shown = hour if hour <= 12 else hour - 12
-                return f"{part}{shown}点{'半' if minute == 30 else str(minute) + '分' if minute else ''}"
+                rest = "半" if minute == 30 else f"{minute}分" if minute else ""
+                return f"{part}{shown}点{rest}"
             if rng.random() < 0.5:
                 return f"{hour}:{minute:02d}"
-            return f"{(hour - 1) % 12 + 1}{f':{minute:02d}' if minute else ''} {'am' if hour < 12 else 'pm'}"
+            rest = f":{minute:02d}" if minute else ""
+            return f"{(hour - 1) % 12 + 1}{rest} {'am' if hour < 12 else 'pm'}"
         if slot == "agent":
             pool = [a.name for a in catalog.AGENTS if ("zh" in a.languages) == zh]
             name = rng.choice(pool)

@@ -6,14 +6,14 @@ import html
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipelines.demo import catalog, files
 from pipelines.demo.cases import TARGET_HOURS, Audit, Event, Ticket
 from pipelines.demo.company import DAY, DAYS, HOUR, OFFSET, User, to_iso
-from pipelines.demo.texts import Label
 from pipelines.demo.truth import LABELS_FILE, Truth
 from pipelines.demo.world import SURGE_DAY, Post, World
 
@@ -413,20 +413,28 @@ def write_files(world: World, directory: Path, truth: Truth, now: int) -> None:
 
     rows, repeated = files.make_survey_rows(world, now, rng("survey"))
     files.write_rows(
-        directory / "survey.csv", "survey", "responses", rows, truth, files.SURVEY_COLUMNS, repeated
+        directory / "survey.csv",
+        "survey",
+        "responses",
+        rows,
+        truth,
+        columns=files.SURVEY_COLUMNS,
+        repeated=repeated,
     )
     rows, repeated = files.make_post_rows(world, now, rng("posts"))
     files.write_rows(
-        directory / "app_feedback.jsonl", "app_feedback", "feedback", rows, truth, None, repeated
+        directory / "app_feedback.jsonl", "app_feedback", "feedback", rows, truth, repeated=repeated
     )
     rows, _ = files.make_customer_rows(world, now, rng("crm"))
     files.write_rows(
-        directory / "customers.csv", "crm", "customers", rows, truth, files.CRM_COLUMNS
+        directory / "customers.csv", "crm", "customers", rows, truth, columns=files.CRM_COLUMNS
     )
     rows = files.make_order_rows(world, now)
     files.write_rows(directory / "orders.jsonl", "erp", "orders", rows, truth)
     rows = files.make_agent_rows(world.period.start)
-    files.write_rows(directory / "agents.csv", "hr", "agents", rows, truth, files.HR_COLUMNS)
+    files.write_rows(
+        directory / "agents.csv", "hr", "agents", rows, truth, columns=files.HR_COLUMNS
+    )
 
 
 # labels and truth
@@ -436,68 +444,61 @@ def write_labels(
     world: World, directory: Path, truth: Truth, tickets: list[Ticket], now: int
 ) -> None:
     count = 0
-    rejected = {id(event) for _, event, _ in world.bad_comments}
     with (directory / LABELS_FILE).open("w", encoding="utf-8") as out:
-
-        def add(
-            source: str,
-            record_id: str,
-            part: str,
-            label: Label,
-            language: str,
-            at: int,
-            case: int | None = None,
-            role: str = "customer",
-        ) -> None:
-            nonlocal count
-            count += 1
-            row = {
-                "source": source,
-                "source_record_id": record_id,
-                "part": part,
-                "case_id": str(case) if case else None,
-                "feedback_type": label.feedback_type,
-                "need": label.need,
-                "sentiment": label.sentiment,
-                "priority": label.priority,
-                "language": language,
-                "author_role": role,
-                "created_at": to_iso(at),
-            }
+        for row in list_labels(world, tickets, now):
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-        for ticket in tickets:
-            for number, audit in enumerate(seen(ticket, now)):
-                for event in audit.events:
-                    if event.label is None or id(event) in rejected:
-                        continue
-                    part = "message" if number else "opening"
-                    role = "bot" if "bot" in ticket.plants else event.author_role
-                    add(
-                        "helpdesk",
-                        str(event.id),
-                        part,
-                        event.label,
-                        ticket.language,
-                        audit.at,
-                        ticket.id,
-                        role,
-                    )
-        for source, part, posts in (
-            ("reviews", "review", world.reviews),
-            ("app_feedback", "post", world.posts),
-        ):
-            for post in posts:
-                version = post.state(now)
-                if version is not None and not post.is_private:
-                    add(source, post.id, part, version.label, post.language, post.created)
-        for row in world.surveys:
-            if row.label and row.answered and row.answered <= now:
-                case = row.ticket.id if row.ticket else None
-                add("survey", row.id, "survey", row.label, row.language, row.answered, case)
+            count += 1
     truth.counts["feedback.items"] = dict.fromkeys(
         ("records_served", "distinct_ids", "valid_ids"), count
     )
+
+
+def list_labels(world: World, tickets: list[Ticket], now: int) -> Iterator[dict[str, Any]]:
+    """The label of every feedback item that a correct pipeline accepts."""
+    rejected = {id(event) for _, event, _ in world.bad_comments}
+    for ticket in tickets:
+        for number, audit in enumerate(seen(ticket, now)):
+            for event in audit.events:
+                if event.label is not None and id(event) not in rejected:
+                    yield {
+                        "source": "helpdesk",
+                        "source_record_id": str(event.id),
+                        "part": "message" if number else "opening",
+                        "case_id": str(ticket.id),
+                        **asdict(event.label),
+                        "language": ticket.language,
+                        "author_role": "bot" if "bot" in ticket.plants else event.author_role,
+                        "created_at": to_iso(audit.at),
+                    }
+    for source, part, posts in (
+        ("reviews", "review", world.reviews),
+        ("app_feedback", "post", world.posts),
+    ):
+        for post in posts:
+            version = post.state(now)
+            if version is not None and not post.is_private:
+                yield {
+                    "source": source,
+                    "source_record_id": post.id,
+                    "part": part,
+                    "case_id": None,
+                    **asdict(version.label),
+                    "language": post.language,
+                    "author_role": "customer",
+                    "created_at": to_iso(post.created),
+                }
+    for row in world.surveys:
+        if row.label and row.answered and row.answered <= now:
+            yield {
+                "source": "survey",
+                "source_record_id": row.id,
+                "part": "survey",
+                "case_id": str(row.ticket.id) if row.ticket else None,
+                **asdict(row.label),
+                "language": row.language,
+                "author_role": "customer",
+                "created_at": to_iso(row.answered),
+            }
 
 
 def is_replied(audits: list[Audit]) -> bool:

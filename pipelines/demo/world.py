@@ -152,7 +152,14 @@ class Builder:
         return self.rng.choices(list(mix), list(mix.values()))[0]
 
     def write(
-        self, language: str, product: Product, kind: str, style: str, at: int, in_app: bool = False
+        self,
+        language: str,
+        product: Product,
+        kind: str,
+        style: str,
+        at: int,
+        *,
+        in_app: bool = False,
     ) -> Written:
         writer = self.writers[language]
         topic = writer.choose_topic(product, kind, in_app)
@@ -269,7 +276,8 @@ class Builder:
                     user = User(
                         catalog.BOT_ID, catalog.BOT_NAME, "bot@lanting.example", "en", 0, None, None
                     )
-                    text = f"Nightly import of price list {rng.randint(100, 999)} failed: timeout after 30 s."
+                    price_list = rng.randint(100, 999)
+                    text = f"Nightly import of price list {price_list} failed: timeout after 30 s."
                     written = Written(
                         "Import job failed", text, Label("other", "other", "neutral", "low"), "bot"
                     )
@@ -397,7 +405,10 @@ class Builder:
         for audit in ticket.audits:
             for event in audit.events:
                 if event.value == "{merge_note}":
-                    event.value = f'This request was closed and merged into request #{target.id} "{target.subject}".'
+                    event.value = (
+                        "This request was closed and merged into request "
+                        f'#{target.id} "{target.subject}".'
+                    )
 
     # reviews and posts
 
@@ -449,7 +460,7 @@ class Builder:
             in_app = self.rng.random() < 0.58
             product = draw_product(self.rng)
             written = self.write(
-                customer.language, product, self.draw_type("app"), "app", at, in_app
+                customer.language, product, self.draw_type("app"), "app", at, in_app=in_app
             )
             world.posts.append(self.post_of(customer, product, at, written))
         for _ in range(self.count(40, 4)):
@@ -473,7 +484,7 @@ class Builder:
             return
         at = world.period.end - self.rng.randint(HOUR, 3 * DAY)
         kind = post.versions[0].label.feedback_type
-        written = self.write(post.language, post.product, kind, style, at, in_app)
+        written = self.write(post.language, post.product, kind, style, at, in_app=in_app)
         stars = None if post.versions[0].stars is None else self.stars_for(written.label)
         post.versions.append(Version(at, written.body, stars, written.label))
 
