@@ -45,6 +45,10 @@ class Topic:
     name: str
     lines: dict[str, list[list[list[Node]]]] = field(default_factory=dict)
 
+    @property
+    def is_helper(self) -> bool:
+        return self.label.need in catalog.LANGUAGES
+
 
 @dataclass(frozen=True)
 class Written:
@@ -332,7 +336,7 @@ class Writer:
         self.topics = load_bank(language)
         self.by_name = {topic.name: topic for topic in self.topics}
         self._fitting: dict[tuple[str, str], list[Topic]] = {}
-        self.extras = {t.kind: t for t in self.topics if t.label.need == language}
+        self.extras = {t.kind: t for t in self.topics if t.is_helper}
 
     def find_topics(self, product: Product, kind: str, in_app: bool) -> list[Topic]:
         """Topics of a kind that can be about a product, or about the app."""
