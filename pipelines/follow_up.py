@@ -10,8 +10,8 @@ What a task is about: its case; without one the piece of feedback; without eithe
 rule about customers leaves the other two NULL and names its rows in ``evidence``.
 
 Who may be contacted: a customer marked do_not_contact gets no task, for nearly every task ends in a
-message to the customer. The exception is a duty that the customer asked for: a service-level rule
-(``sla_…``) on a case that is still open.
+message to the customer. The exception is an answer that the customer is waiting for: the rules of
+``DUTY_PREFIXES`` on a case of theirs that is still open.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 BATCH = 50_000
 REOPEN_DAYS = 14.0  # a cause that returns sooner reopens its task; later it opens a new one
 EXPIRE_DAYS = 30.0  # a task nobody took up expires this long after it was due
+DUTY_PREFIXES = ("sla_", "first_reply_", "next_reply_", "unanswered_")
 RULE_OFF = "rule switched off"
 DAY_MICROS = 86_400_000_000
 
@@ -241,6 +242,7 @@ def prepare_candidates(con: duckdb.DuckDBPyConnection, run: Run, result: Outcome
         if cases
         else "select null::varchar as case_id where false"
     )
+    is_duty = " or ".join(f"starts_with(c.rule, {quote(prefix)})" for prefix in DUTY_PREFIXES)
     con.execute(
         f"""
         create or replace temp table picked as
@@ -259,7 +261,7 @@ def prepare_candidates(con: duckdb.DuckDBPyConnection, run: Run, result: Outcome
                 when c.feedback_id is not null then 'feedback' || chr(31) || c.feedback_id
                 else 'customer' || chr(31) || coalesce(c.customer_id, '') end)) as cause_key,
             c.customer_id in ({silent})
-                and not (starts_with(c.rule, 'sla') and coalesce(c.case_id in ({unsolved}), false))
+                and not (({is_duty}) and coalesce(c.case_id in ({unsolved}), false))
                 as is_held_back
         from follow_up_candidates c
         left join need_teams n on n.need = c.need
