@@ -78,6 +78,7 @@ class LabelsManifest(TypedDict):
     consumed: int
     model_version: str
     partitions: dict[str, FileEntry]
+    superseded: NotRequired[list[Superseded]]  # readers may still hold these files open
 
 
 @contextmanager
