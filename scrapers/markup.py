@@ -23,7 +23,7 @@ MAX_DEPTH = 40
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, lxml.etree.LxmlError)
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One item of structured data; property values are str, numbers or Nodes."""
 
@@ -35,6 +35,9 @@ class Node:
     @property
     def is_reference(self) -> bool:
         return self.id is not None and not self.props
+
+
+Path = tuple[tuple[str, Node], ...]  # (property, the node that has it), from the top
 
 
 def plain_name(name: str) -> str:
@@ -211,42 +214,38 @@ def read_rdfa(text: str, url: str) -> tuple[list[Node], list[str]]:
 def resolve_references(nodes: list[Node]) -> list[Node]:
     """Put each node in the place of the references to it; the nodes themselves are returned."""
     by_id: dict[str, Node] = {}
-    for node in nodes:
-        for inner, _ in walk(node):
-            if inner.id and inner.props and inner.id not in by_id:
-                by_id[inner.id] = inner
-    for node in nodes:
-        for inner, _ in walk(node):
-            for values in inner.props.values():
-                for position, value in enumerate(values):
-                    if isinstance(value, Node) and value.is_reference:
-                        target = by_id.get(value.id or "")
-                        if target is not None and target is not inner:
-                            values[position] = target
+    for node, _ in walk(nodes):
+        if node.id and node.props:
+            by_id.setdefault(node.id, node)
+    for node, _ in walk(nodes):
+        for values in node.props.values():
+            for position, value in enumerate(values):
+                if isinstance(value, Node) and value.is_reference:
+                    values[position] = by_id.get(value.id or "", value)
     return nodes
 
 
-def walk(
-    node: Node, parents: tuple[Node, ...] = (), key: str = ""
-) -> Iterator[tuple[Node, tuple[tuple[str, Node], ...]]]:
-    """Every node under node with its ancestors as (property, ancestor), nearest last.
+def walk(nodes: list[Node]) -> Iterator[tuple[Node, Path]]:
+    """Every node in and under nodes, in document order, with its ancestors, nearest last.
 
-    A node that is its own ancestor (a circle of references) is not entered again.
+    A node that is reached on several ways comes once for each, but what is under it only the first
+    time: graphs in which everything refers to everything stay small, and circles end.
     """
-    yield from _walk(node, (), frozenset())
-
-
-def _walk(
-    node: Node, path: tuple[tuple[str, Node], ...], above: frozenset[int]
-) -> Iterator[tuple[Node, tuple[tuple[str, Node], ...]]]:
-    yield node, path
-    if len(path) > MAX_DEPTH:
-        return
-    inside = above | {id(node)}
-    for name, values in list(node.props.items()):
-        for value in list(values):
-            if isinstance(value, Node) and id(value) not in inside:
-                yield from _walk(value, (*path, (name, node)), inside)
+    entered: set[int] = set()
+    waiting: list[tuple[Node, Path]] = [(node, ()) for node in reversed(nodes)]
+    while waiting:
+        node, path = waiting.pop()
+        yield node, path
+        if id(node) in entered or len(path) > MAX_DEPTH:
+            continue
+        entered.add(id(node))
+        inner = [
+            (value, (*path, (name, node)))
+            for name, values in node.props.items()
+            for value in values
+            if isinstance(value, Node)
+        ]
+        waiting.extend(reversed(inner))
 
 
 def first_text(node: Node | None, *names: str) -> str | None:

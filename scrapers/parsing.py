@@ -25,6 +25,7 @@ from parsel import Selector
 from scrapers.markup import (
     Markup,
     Node,
+    Path,
     as_list,
     first_text,
     parse_tree,
@@ -49,6 +50,10 @@ REVIEW_KEYS = frozenset({"review", "reviews"})
 NO_PRODUCT = frozenset({
     "WebPage", "ItemPage", "CollectionPage", "WebSite", "ItemList", "ListItem", "BreadcrumbList",
     "Person", "ImageObject",
+})  # fmt: skip
+PRODUCTS = frozenset({
+    "Product", "ProductGroup", "Book", "Movie", "SoftwareApplication", "MobileApplication",
+    "LocalBusiness", "Hotel", "Restaurant", "Recipe", "Course", "Game", "VideoGame",
 })  # fmt: skip
 SELECTOR_KEYS = (
     "item", "id", "title", "body", "rating", "rating_max", "author", "date", "product", "next",
@@ -123,7 +128,11 @@ def parse_page(
         selected, selector_matches, left_out = read_selected(tree, url, options.selectors)
         reviews.extend(selected)
         notes["selected_without_content"] += left_out
-    reviews.extend(read_structured(tree, text, url, notes))
+    structured, page_product = read_structured(tree, text, url, notes)
+    reviews.extend(structured)
+    for review in reviews:
+        if review.markup == "selectors":
+            review.product = review.product or page_product
     read_dates(reviews, fetched_at, page_language, options.time_zone)
     distrust_numbering(reviews)
     merged = merge_reviews(reviews)
@@ -137,19 +146,25 @@ def parse_page(
 # Structured data
 
 
-def read_structured(tree: Any, text: str, url: str, notes: Counter[str]) -> Iterator[Review]:
-    """The reviews of a page's JSON-LD, microdata and RDFa, in this order."""
+def read_structured(
+    tree: Any, text: str, url: str, notes: Counter[str]
+) -> tuple[list[Review], str | None]:
+    """(the reviews of a page's JSON-LD, microdata and RDFa, in this order, its product if one)."""
     nodes, problems = read_json_ld(tree)
     notes.update(problems)
-    yield from find_reviews(nodes, "json-ld")
+    reviews = find_reviews(nodes, "json-ld")
+    shown = nodes
     if "itemtype" in text:
         nodes, problems = read_microdata(tree, url)
         notes.update(problems)
-        yield from find_reviews(nodes, "microdata")
+        reviews += find_reviews(nodes, "microdata")
+        shown = shown + nodes
     if re.search(r"typeof\s*=\s*[\"']?[^\"'>]*Review(?!-?aggregate)", text, re.IGNORECASE):
         nodes, problems = read_rdfa(text, url)
         notes.update(problems)
-        yield from find_reviews(nodes, "rdfa")
+        reviews += find_reviews(nodes, "rdfa")
+    names = {first_text(node, "name") for node in shown if node.types & PRODUCTS} - {None}
+    return reviews, clean_text(names.pop()) if len(names) == 1 else None
 
 
 def is_review(node: Node, key: str) -> bool:
@@ -165,25 +180,24 @@ def is_review(node: Node, key: str) -> bool:
     )
 
 
-def find_reviews(nodes: list[Node], markup: Markup) -> Iterator[Review]:
+def find_reviews(nodes: list[Node], markup: Markup) -> list[Review]:
     """The reviews among nodes and in them; a node reached on several ways counts once."""
     seen: dict[int, Review] = {}
     page_best = _only_scale(nodes)
-    for top in nodes:
-        for node, path in walk(top):
-            key, parent = path[-1] if path else ("", None)
-            if not is_review(node, key):
-                continue
-            product = _product(node, path)
-            if id(node) in seen:
-                seen[id(node)].product = seen[id(node)].product or product
-                continue
-            best = _aggregate_best(parent) or page_best
-            block = object() if markup != "json-ld" else id(parent) if parent else "top"
-            review = _read_node(node, markup, block, best)
-            review.product = product
-            seen[id(node)] = review
-    yield from seen.values()
+    for node, path in walk(nodes):
+        key, parent = path[-1] if path else ("", None)
+        if not is_review(node, key):
+            continue
+        product = _product(node, path)
+        if id(node) in seen:
+            seen[id(node)].product = seen[id(node)].product or product
+            continue
+        best = _aggregate_best(parent) or page_best
+        block = object() if markup != "json-ld" else id(parent) if parent else "top"
+        review = _read_node(node, markup, block, best)
+        review.product = product
+        seen[id(node)] = review
+    return list(seen.values())
 
 
 def _read_node(node: Node, markup: Markup, block: object, best: float | None) -> Review:
@@ -241,11 +255,11 @@ def _aggregate_best(parent: Node | None) -> float | None:
 
 def _only_scale(nodes: list[Node]) -> float | None:
     """The scale of a page whose aggregate ratings all name the same one."""
-    scales = {_aggregate_best(node) for top in nodes for node, _ in walk(top)} - {None}
+    scales = {_aggregate_best(node) for node, _ in walk(nodes)} - {None}
     return scales.pop() if len(scales) == 1 else None
 
 
-def _product(node: Node, path: tuple[tuple[str, Node], ...]) -> str | None:
+def _product(node: Node, path: Path) -> str | None:
     """What is reviewed: itemReviewed, else the nearest thing with a name around the review."""
     reviewed = first_text(node, "itemReviewed", "itemreviewed")
     if reviewed:

@@ -34,6 +34,7 @@ from pipelines.sources.base import Batch, Kind, PullContext, Record, read_option
 
 # Raised when the same page would now be read differently: known pages are then fetched again.
 PARSER_VERSION = 1
+MOVING_DATES = {"date_relative", "date_year_assumed"}
 BATCH_PAGES = 200
 BATCH_SECONDS = 2.0
 POLL_SECONDS = 0.1
@@ -158,7 +159,11 @@ class CrawlFiles:
 
 
 class Position:
-    """What a pull remembers. ``to_dict`` is a copy: what was handed out must not change."""
+    """What a pull remembers. ``to_dict`` is a copy: what was handed out must not change.
+
+    ``dates`` holds how a date without a year of its own ("3 days ago") was first read: read again
+    on another day it would move, and with it the review.
+    """
 
     def __init__(self, remembered: dict[str, Any], settings_digest: str, reading: str) -> None:
         self.settings = settings_digest
@@ -167,6 +172,7 @@ class Position:
         if remembered.get("reading") != reading:
             # The addresses stay known; their contents have to be read anew.
             self.pages = {url: {"depth": page.get("depth", 0)} for url, page in self.pages.items()}
+        self.dates: dict[str, list[str | None]] = dict(remembered.get("dates", {}))
         self.is_first = not any(page.get("checked_at") for page in self.pages.values())
         crawl = remembered.get("crawl") or {}
         self.id: str = crawl.get("id", "")
@@ -183,7 +189,12 @@ class Position:
 
     def to_dict(self) -> dict[str, Any]:
         crawl = {**self.mark, "offset": self.offset} if self.id else None
-        return {"pages": dict(self.pages), "reading": self.reading, "crawl": crawl}
+        return {
+            "pages": dict(self.pages),
+            "dates": dict(self.dates),
+            "reading": self.reading,
+            "crawl": crawl,
+        }
 
 
 def pull(source: Source, context: PullContext) -> Iterator[Batch]:
@@ -289,7 +300,7 @@ def read_batches(files: CrawlFiles, position: Position) -> Iterator[Batch]:
             if not line.endswith(b"\n"):
                 break
             page = json.loads(line)
-            records.extend(read_records(page))
+            records.extend(read_records(page, position.dates))
             position.pages[page["url"]] = read_validators(page)
             position.offset += len(line)
             pages += 1
@@ -300,7 +311,7 @@ def read_batches(files: CrawlFiles, position: Position) -> Iterator[Batch]:
             yield Batch("reviews", records, position.to_dict())
 
 
-def read_records(page: dict[str, Any]) -> Iterator[Record]:
+def read_records(page: dict[str, Any], dates: dict[str, list[str | None]]) -> Iterator[Record]:
     """The reviews of one page, and the page itself if reviews on it could not be read.
 
     A review's page is left out of the payload: the same review on two pages, or on a list's next
@@ -308,12 +319,15 @@ def read_records(page: dict[str, Any]) -> Iterator[Record]:
     """
     for review in page["records"]:
         payload = {k: v for k, v in review.items() if k not in ("review_id", "page_url", "url")}
+        if MOVING_DATES & set(review["notes"]):
+            first = dates.setdefault(review["review_id"], [review["created"], review["created_at"]])
+            payload["created"], payload["created_at"] = first
         yield Record(review["review_id"], payload, review["url"])
     if page["notes"].get("reviews_unreadable"):
         parts = urlsplit(page["final_url"])
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        payload = {"page": path, "notes": page["notes"]}
-        yield Record(f"page:{path}", payload, page["final_url"], "broken_json")
+        text = f"{path}: its JSON-LD holds reviews and is not valid JSON"
+        yield Record(f"page:{path}", text, page["final_url"], "broken_json")
 
 
 def read_validators(page: dict[str, Any]) -> dict[str, Any]:

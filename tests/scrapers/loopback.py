@@ -28,6 +28,7 @@ class Site:
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
         self.asked: list[tuple[str, int]] = []
+        self.times: list[float] = []
         self.agents: set[str] = set()
         self.lock = threading.Lock()
         site = self
@@ -60,6 +61,7 @@ class Site:
             elif page.has_etag and handler.headers.get("If-None-Match") == etag:
                 status = 304
             self.asked.append((handler.path, status))
+            self.times.append(time.monotonic())
         if page.seconds:
             time.sleep(page.seconds)
         sent = b"" if status == 304 else body

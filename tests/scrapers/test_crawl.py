@@ -206,7 +206,8 @@ def test_page_limit_leaves_the_rest_for_the_next_crawl(site: Site, tmp_path: Pat
     assert sorted(first + crawl.reviews) == expected_reviews(*range(6))
 
 
-def test_depth_and_allow_bound_the_crawl(site: Site, tmp_path: Path) -> None:
+def test_depth_allow_and_crawl_delay_bound_the_crawl(site: Site, tmp_path: Path) -> None:
+    site.pages["/robots.txt"] = Page("User-agent: *\nCrawl-delay: 0.4")
     site.pages["/"] = Page("<a href='/p/1'>1</a><a href='/blog'>b</a><a href='?page=2'>2</a>")
     site.pages["/?page=2"] = Page("<a href='/p/3'>3</a>")
     site.pages["/p/1"] = Page(review_html(1, "<a href='/p/2'>2</a>"))
@@ -217,6 +218,7 @@ def test_depth_and_allow_bound_the_crawl(site: Site, tmp_path: Path) -> None:
     assert crawl.run() == 0, crawl.stderr
     assert crawl.reviews == expected_reviews(1, 3)
     assert crawl.stats["links_too_deep"] == 1
+    assert site.times[-1] - site.times[1] > 0.5, "three gaps of Crawl-delay, at least half of each"
 
 
 def test_forbidden_start_pages_are_never_asked_for_together(site: Site, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from scrapers.decoding import decode_page
 from scrapers.parsing import ParsedPage, ParseOptions, check_selectors, parse_page, stable_path
@@ -243,6 +246,51 @@ def test_circle_of_references_ends() -> None:
         )
     )
     assert [record["product"] for record in page.records] == ["X"]
+
+
+def test_graph_in_which_all_refer_to_all_is_read_at_once() -> None:
+    ids = [f"#n{n}" for n in range(60)]
+    nodes: list[dict[str, Any]] = [
+        {"@type": "Product", "@id": own, "name": own, "related": [{"@id": other} for other in ids]}
+        for own in ids
+    ]
+    nodes[-1]["review"] = {"@type": "Review", "reviewBody": "Good"}
+    page = parse(json_ld(json.dumps({"@graph": nodes})))
+    assert [record["product"] for record in page.records] == ["#n59"]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["@type", "@id", "@graph", "@value", "@list", "review", "reviewRating", "author",
+                 "ratingValue", "bestRating", "reviewBody", "datePublished", "itemReviewed",
+                 "name", "url", "identifier", "inLanguage", "positiveNotes", "aggregateRating"]
+            ),
+            inner | st.sampled_from(["Review", "Product", "#1", "AggregateRating", "5", "4,5/5"]),
+            max_size=5,
+        )
+    ),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(JSON_VALUES)
+def test_any_json_ld_is_read_without_a_fault(value: Any) -> None:
+    page = parse(json_ld(json.dumps({"@type": "Review", "reviewBody": "Good", "review": value})))
+    ids = [record["review_id"] for record in page.records]
+    assert len(set(ids)) == len(ids) >= 1
+    json.dumps(page.records, allow_nan=False)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.text(alphabet="<>/=\"' abitemscoprvewdyR\x00é评", max_size=200))
+def test_any_html_is_read_without_a_fault(text: str) -> None:
+    page = parse(f"{text}<p class='r'>Good</p>", selectors={"item": ".r", "body": ".r"})
+    assert isinstance(page.records, list)
 
 
 @pytest.mark.parametrize("html", ["", " ", "<!-- -->", "plain text", "\x00", "<html></html>"])

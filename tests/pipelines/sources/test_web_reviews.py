@@ -203,8 +203,23 @@ def test_page_whose_reviews_cannot_be_read_is_captured_as_broken() -> None:
         "url": "http://a.test/p?x=1", "final_url": "http://a.test/p?x=1", "records": [],
         "notes": {"reviews_unreadable": 1},
     }  # fmt: skip
-    (record,) = web_reviews.read_records(page)
+    (record,) = web_reviews.read_records(page, {})
     assert (record.record_id, record.problem) == ("page:/p?x=1", "broken_json")
+
+
+def test_relative_date_stays_as_it_was_first_read() -> None:
+    dates: dict[str, list[str | None]] = {}
+
+    def read(created: str, created_at: str) -> Any:
+        review = {
+            "review_id": "7", "page_url": "", "url": "", "notes": ["date_relative"],
+            "created": created, "created_at": created_at,
+        }  # fmt: skip
+        (record,) = web_reviews.read_records({"records": [review], "notes": {}}, dates)
+        return record.payload
+
+    first = read("3 days ago", "2026-11-17T12:00:00+00:00")
+    assert read("1 week ago", "2026-11-18T12:00:00+00:00") == first
 
 
 @pytest.mark.parametrize(
