@@ -18,6 +18,7 @@ from pipelines.errors import HearbackError
 if TYPE_CHECKING:
     from pipelines.context import Run
     from pipelines.settings import Settings
+    from pipelines.storage import Home
 
 app = typer.Typer(
     help="Everything customers say, in one warehouse and one daily follow-up list.",
@@ -26,6 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+tasks = typer.Typer(help="Follow-up tasks: read, change, or take back an edited list.")
+app.add_typer(tasks, name="tasks", no_args_is_help=True)
+
+TaskId = Annotated[str, typer.Argument(help="Id of the task; its first characters will do.")]
 Config = Annotated[
     Path,
     typer.Option("--config", envvar="HEARBACK_CONFIG", help="The configuration file."),
@@ -57,6 +62,16 @@ def read_settings(config: Path) -> Settings:
     from pipelines.settings import load_settings
 
     return load_settings(config)
+
+
+def find_home(config: Path) -> Home:
+    """The home of the configuration; of the defaults if there is no hearback.toml here."""
+    from pipelines.settings import Settings
+    from pipelines.storage import Home
+
+    if config == DEFAULT_CONFIG and not config.exists():
+        return Home(Settings(path=config.absolute()))
+    return Home(read_settings(config))
 
 
 def open_run(config: Path, day: datetime | None, names: list[str] | None, refresh: bool) -> Run:
@@ -292,6 +307,138 @@ def deliver(
 ) -> None:
     """Write the lists and the report, and send what is to be sent."""
     perform(open_run(config, day, source, full_refresh), "deliver")
+
+
+@app.command()
+def classify(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, JSONL or Parquet.")],
+    output: Annotated[Path, typer.Option(help="File to write; its ending says which kind.")],
+    config: Config = DEFAULT_CONFIG,
+    text_column: Annotated[str | None, typer.Option(help="Column that holds the text.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column that holds the id.")] = None,
+    language_column: Annotated[
+        str | None, typer.Option(help="Column that holds the language, if known.")
+    ] = None,
+) -> None:
+    """Label any file of texts; row order is kept."""
+    from pipelines.classify import classify_file
+
+    rows = classify_file(
+        find_home(config),
+        source,
+        output,
+        text_column=text_column,
+        id_column=id_column,
+        language_column=language_column,
+    )
+    typer.echo(f"{rows:,} rows labelled in {output}")
+
+
+@app.command()
+def train(
+    labels: Annotated[
+        list[Path] | None, typer.Option(help="CSV of corrected labels; may be given several times.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder; default: models of home.")] = None,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Train a model from the shipped labels and your own; 'promote' puts it into use."""
+    from pipelines.classify import train_model
+
+    made = train_model(find_home(config), labels or (), output)
+    typer.echo(f"{made['path']}: version {made['model_version']}")
+
+
+@app.command()
+def evaluate(
+    labels: Annotated[Path, typer.Option(help="CSV of labels that were not trained on.")],
+    version: Annotated[str | None, typer.Option(help="Stored model; default: in use.")] = None,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Measure a model on held-out labels: per head, language and class."""
+    from pipelines.classify import evaluate_model
+
+    measures = evaluate_model(find_home(config), labels, version)
+    typer.echo(measures.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Stored model.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Put a stored model into use; the next run labels everything with it."""
+    from pipelines.classify import promote_model
+
+    promote_model(find_home(config), version)
+    typer.echo(f"{version} is in use from the next run on")
+
+
+@tasks.command(name="list")
+def list_tasks(
+    config: Config = DEFAULT_CONFIG,
+    team: Annotated[str | None, typer.Option(help="Only this team's.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Only this person's; 'none': nobody's.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only this status; 'all': every one. Default: live ones.")
+    ] = None,
+    rule: Annotated[str | None, typer.Option(help="Only this rule's.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+) -> None:
+    """The follow-up tasks, the most urgent first."""
+    from pipelines import tasks
+
+    settings = read_settings(config)
+    tasks.list_tasks(
+        settings, team=team, owner=owner, status=status, rule=rule, form=form.value, out=sys.stdout
+    )
+
+
+@tasks.command()
+def done(
+    task_id: TaskId,
+    config: Config = DEFAULT_CONFIG,
+    outcome: Annotated[str | None, typer.Option(help="What came of it.")] = None,
+) -> None:
+    """Mark a task as done."""
+    from pipelines.tasks import complete_task
+
+    typer.echo(complete_task(read_settings(config), task_id, outcome))
+
+
+@tasks.command()
+def snooze(
+    task_id: TaskId,
+    until: Annotated[str, typer.Option(help="Day or time to bring it back: 2026-11-30 [09:00].")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Put a task aside until a day or time."""
+    from pipelines.tasks import snooze_task
+
+    typer.echo(snooze_task(read_settings(config), task_id, until))
+
+
+@tasks.command()
+def assign(
+    task_id: TaskId,
+    owner: Annotated[str, typer.Argument(help="Name or e-mail of a team member.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Give a task to a member of a team."""
+    from pipelines.tasks import assign_task
+
+    typer.echo(assign_task(read_settings(config), task_id, owner))
+
+
+@tasks.command(name="import")
+def import_tasks(
+    file: Annotated[Path, typer.Argument(help="The edited list, XLSX or CSV.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Take an edited list back: status, owner, outcome, corrected labels."""
+    from pipelines.tasks import import_list, print_import
+
+    print_import(import_list(read_settings(config), file), sys.stdout)
 
 
 @app.command()
