@@ -132,7 +132,7 @@ class Facts:
     ):
         self.rng, self.language, self.product, self.at = rng, language, product, at
         self.known = dict(names)
-        self.days = rng.choice((2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 18, 21))
+        self.days = rng.choice((3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 18, 21))
 
     def get(self, slot: str) -> str:
         if slot == "n":
@@ -174,6 +174,8 @@ class Facts:
             return f"{rng.choice(('LT', 'LT', 'HB'))}{self.at:%y%m}{rng.randint(0, 999999):06d}"
         if slot == "date":
             return self.say_date(self.at - timedelta(days=self.days))
+        if slot == "mid":
+            return self.say_date(self.at - timedelta(days=max(1, self.days // 3)))
         if slot == "today":
             return self.say_date(self.at)
         if slot == "soon":
@@ -187,10 +189,11 @@ class Facts:
         if slot == "product":
             return self.product.name(self.language)
         if slot == "product2":
-            others = [
-                p for p in catalog.PRODUCTS if p.scene == self.product.scene and p != self.product
-            ]
-            return rng.choice(others).name(self.language)
+            mine = self.product
+            like = [p for p in catalog.PRODUCTS if p.tags == mine.tags and p != mine]
+            if not like or "wear" in mine.tags:
+                return "老款" if zh else "older model"
+            return rng.choice(like).name(self.language)
         if slot == "city":
             return rng.choice(catalog.CITIES_ZH if zh else catalog.CITIES_EN)
         if slot == "time":
@@ -244,9 +247,17 @@ class Facts:
         )
 
 
+def weigh_topic(topic: Topic, is_public: bool) -> float:
+    if topic.label.feedback_type == "other":
+        return 1.0 if (topic.scope == "idle") == is_public else 0.0
+    if topic.label.priority == "urgent":
+        return 0.03 if is_public else 0.25
+    return 0.5 if topic.scope == "any" else 1.0
+
+
 def shorten(text: str, limit: int = 48) -> str:
     """The beginning of a text up to its first stop, or as many whole words as fit."""
-    first = re.split(r"[.。?？!！:：]", text)[0].strip() or text
+    first = re.split(r"[。?？!！:：]|\.(?!\d)", text)[0].strip() or text
     if len(first) <= limit:
         return first
     cut = first[:limit]
@@ -279,7 +290,7 @@ def render_line(options: list[list[Node]], rng: random.Random, facts: Facts) -> 
     text = "".join(out)
     if "{" in text:
         text = SLOT.sub(lambda match: facts.get(match[1]), text)
-    return text.strip()
+    return re.sub(r" +(?=[ ,.])", "", text).strip()
 
 
 @dataclass(frozen=True)
@@ -342,7 +353,7 @@ class Writer:
         """Topics of a kind that can be about a product, or about the app."""
         key = ("app" if in_app else product.key, kind)
         if key not in self._fitting:
-            tags = {"any", "app"} if in_app else {"any", *product.tags}
+            tags = {"any", "idle", *(("app",) if in_app else product.tags)}
             self._fitting[key] = [
                 topic
                 for topic in self.topics
@@ -353,10 +364,12 @@ class Writer:
             ] or [topic for topic in self.topics if topic.kind == kind and topic.scope == "app"]
         return self._fitting[key]
 
-    def choose_topic(self, product: Product, kind: str, in_app: bool = False) -> Topic:
-        """A fitting topic; urgent ones are rarer."""
+    def choose_topic(
+        self, product: Product, kind: str, in_app: bool = False, is_public: bool = False
+    ) -> Topic:
+        """A fitting topic; urgent ones are rarer, most of all where no one can help (in public)."""
         found = self.find_topics(product, kind, in_app)
-        weights = [0.25 if t.label.priority == "urgent" else 1.0 for t in found]
+        weights = [weigh_topic(topic, is_public) for topic in found]
         return self.rng.choices(found, weights)[0]
 
     def facts(self, product: Product, at: datetime, **names: str) -> Facts:
@@ -456,7 +469,7 @@ class Writer:
             text = text.lower()
             return text.rstrip(".") if rng.random() < 0.5 else text
         if form < 0.5:
-            return text.rstrip(".!?") + rng.choice(("!!!", "!!", "...", "?!"))
+            return text.rstrip(".!?") + rng.choice(("!!!", "!!", "...", "!"))
         if form < 0.6:
             return text.replace("'", "")
         return swap_letters(text, rng)

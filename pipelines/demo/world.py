@@ -162,7 +162,8 @@ class Builder:
         in_app: bool = False,
     ) -> Written:
         writer = self.writers[language]
-        topic = writer.choose_topic(product, kind, in_app)
+        is_public = style in ("review", "survey", "app")
+        topic = writer.choose_topic(product, kind, in_app, is_public)
         facts = writer.facts(
             product,
             datetime.fromtimestamp(at + OFFSET, UTC),
@@ -427,9 +428,7 @@ class Builder:
             at = self.clock.draw()
             written = self.write(language, product, self.draw_type("review"), "review", at)
             world.reviews.append(self.review_of(product, language, at, written))
-        for _ in range(self.count(12, 2)):
-            review = self.rng.choice(world.reviews)
-            self.revise(world, review, "review", in_app=False)
+        self.revise_some(world, world.reviews, "review", self.count(12, 2))
         self.copy_posts(world, world.reviews, "reviews", self.count(40, 4))
         for _ in range(8):
             at = world.period.start + self.rng.randint(DAY, 60 * DAY)
@@ -463,8 +462,7 @@ class Builder:
                 customer.language, product, self.draw_type("app"), "app", at, in_app=in_app
             )
             world.posts.append(self.post_of(customer, product, at, written))
-        for _ in range(self.count(40, 4)):
-            self.revise(world, self.rng.choice(world.posts), "app", in_app=True)
+        self.revise_some(world, world.posts, "app", self.count(40, 4))
         self.copy_posts(world, world.posts, "app_feedback", self.count(120, 8))
 
     def post_of(self, customer: Customer, product: Product, at: int, written: Written) -> Post:
@@ -478,15 +476,24 @@ class Builder:
             platform=self.rng.choice(PLATFORMS),
         )
 
-    def revise(self, world: World, post: Post, style: str, in_app: bool) -> None:
-        """A second version in the last three days: the writer has thought again."""
-        if len(post.versions) > 1 or post.created > world.period.end - 20 * DAY:
-            return
-        at = world.period.end - self.rng.randint(HOUR, 3 * DAY)
-        kind = post.versions[0].label.feedback_type
-        written = self.write(post.language, post.product, kind, style, at, in_app=in_app)
-        stars = None if post.versions[0].stars is None else self.stars_for(written.label)
-        post.versions.append(Version(at, written.body, stars, written.label))
+    def revise_some(self, world: World, posts: list[Post], style: str, count: int) -> None:
+        """Second versions of old posts in the last three days: their writers thought again."""
+        old = [post for post in posts if post.created < world.period.end - 20 * DAY]
+        for post in self.rng.sample(old, min(count, len(old))):
+            first = post.versions[0]
+            at = world.period.end - self.rng.randint(HOUR, 3 * DAY)
+            written = self.write(
+                post.language,
+                post.product,
+                first.label.feedback_type,
+                style,
+                at,
+                in_app=style == "app",
+            )
+            if written.body == first.text:
+                continue
+            stars = None if first.stars is None else self.stars_for(written.label)
+            post.versions.append(Version(at, written.body, stars, written.label))
 
     def copy_posts(self, world: World, posts: list[Post], source: str, count: int) -> None:
         """Post the same again, or nearly the same, under another id."""
