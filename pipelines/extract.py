@@ -127,11 +127,12 @@ class RawWriter:
             self.lake.write_raw_manifest(self.source.name, self.manifest)
 
     def write_new(self, table: pa.Table, version: int) -> list[FileEntry]:
+        """Write the rows that are not known yet; only their keys go through DuckDB."""
         con = self.con
-        con.register("pulled", table)
+        con.register("pulled", table.append_column("position", pa.array(range(table.num_rows))))
         con.execute(
-            "create or replace temp table hashed as select *, md5_number_lower(payload) as "
-            "payload_hash, row_number() over () as position from pulled"
+            "create or replace temp table hashed as select entity, record_id, position, "
+            "md5_number_lower(payload) as payload_hash from pulled"
         )
         con.unregister("pulled")
         captured = f"{quote(self.captured_at.isoformat())}::timestamptz"
@@ -176,18 +177,22 @@ class RawWriter:
             count.count_out += new
             count.count_duplicate += repeated
             count.count_unchanged += unchanged
-        written = con.sql(
-            f"""
-            select record_id, entity, payload, url, problem, payload_hash,
-                {captured} as captured_at, {quote(self.run.run_id)} as run_id
-            from judged where not is_known and not is_repeat
-            order by entity, position
-            """
+        new_rows = con.sql(
+            "select position, payload_hash from judged where not is_known and not is_repeat "
+            "order by entity, position"
         ).to_arrow_table()
-        if not written.num_rows:
+        if not new_rows.num_rows:
             return []
+        written = pa.table(
+            {
+                **{name: table[name].take(new_rows["position"]) for name in PULLED.names},
+                "payload_hash": new_rows["payload_hash"],
+                "captured_at": pa.repeat(self.captured_at, new_rows.num_rows),
+                "run_id": pa.repeat(self.run.run_id, new_rows.num_rows),
+            }
+        ).cast(RAW)
         folder = self.lake.raw_folder(self.source.name, self.captured_at.astimezone(UTC).date())
-        return [self.lake.write_table(folder, self.run.run_id, written.cast(RAW), version)]
+        return [self.lake.write_table(folder, self.run.run_id, written, version)]
 
     def earlier_rows(self) -> str:
         files = self.manifest["files"]

@@ -7,17 +7,20 @@ changed, only rows that were not captured before are added.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import hashlib
 import os
 import re
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Option
 
@@ -219,32 +222,77 @@ def identifier(name: str) -> str:
 
 def read_jsonl(source: Source, options: Options, path: Path) -> Iterator[pa.Table]:
     con = connect_duckdb()
+    con.execute("set preserve_insertion_order = true")
+    names = count_names(con)
     id_column = options.id_column
-    id_sql = f"json_extract_string(payload, {quote(json_key(id_column))})" if id_column else "null"
+    id_sql = f"json_extract_string(line, {quote(json_key(id_column))})" if id_column else "null"
     checked = False
-    offset = 0
-    for lines in read_lines(path, options.encoding or "utf-8"):
-        con.register(
-            "lines", pa.table({"line": lines, "position": range(offset, offset + len(lines))})
-        )
-        offset += len(lines)
-        con.execute(
-            "create or replace temp table read as select position, line, "
-            "case when json_valid(line) then json_type(line) = 'OBJECT' end as is_object "
-            "from lines where trim(line) <> ''"
-        )
+    for lines, is_damaged in read_lines(path, options.encoding or "utf-8"):
+        con.register("lines", pa.table({"line": lines}))
         if not checked:
             checked = check_keys(source, options, con)
-        yield from identified(
-            con,
-            f"select line as payload, {id_sql.replace('payload', 'line')} as id, position "
-            "from read where is_object",
-        )
-        broken = con.sql(
-            "select line from read where not coalesce(is_object, false)"
+        damage = f"regexp_matches(line, {quote(BAD_BYTES.pattern)})" if is_damaged else "false"
+        found = con.sql(
+            f"""
+            select is_object, case when is_object then {id_sql} end as id,
+                case when {damage} then 'wrong_encoding'
+                    when not is_object then 'broken_json' end as problem
+            from (select line, {IS_OBJECT} as is_object from lines)
+            """
         ).to_arrow_table()
-        if broken.num_rows:
-            yield unreadable(broken["line"], "broken_json")
+        table = pa.table(
+            {
+                "record_id": found["id"],
+                "payload": lines,
+                "url": pa.nulls(len(lines), pa.string()),
+                "problem": found["problem"],
+            }
+        ).filter(pc.is_valid(found["is_object"]))
+        yield name_rows(names, show_bad_bytes(table) if is_damaged else table)
+
+
+# NULL for a line of nothing but white space
+IS_OBJECT = r"""case ltrim(line, e' \t\r\n')[1:1] when '' then null
+    when '{' then json_valid(line) else false end"""
+
+
+def count_names(con: Any) -> Any:
+    """A cursor of con's own that remembers which contents ``name_rows`` has met in a file."""
+    names = con.cursor()
+    names.execute("create temp table met (content varchar, rows bigint)")
+    return names
+
+
+def name_rows(names: Any, table: pa.Table) -> pa.Table:
+    """Give rows without an id their content's hash and which of equals it is in the file."""
+    has_none = pc.equal(pc.utf8_length(pc.utf8_trim(table["record_id"], " ")), 0)
+    has_none = pc.fill_null(has_none, True)
+    if not pc.any(has_none).as_py():
+        return table
+    names.register("unnamed", pa.table({"payload": table["payload"].filter(has_none)}))
+    names.execute(
+        """
+        create or replace temp table numbered as
+        select position, content, row_number() over (partition by content order by position)
+            as place
+        from (select md5(payload) as content, row_number() over () as position from unnamed)
+        """
+    )
+    ids = names.sql(
+        """
+        select 'row-' || content || '-' || (place + coalesce(before.rows, 0)) as id
+        from numbered left join (
+            select content, sum(rows)::bigint as rows from met semi join numbered using (content)
+            group by content
+        ) as before using (content)
+        order by position
+        """
+    ).to_arrow_table()["id"]
+    names.execute("insert into met select content, count(*) from numbered group by content")
+    named = pc.replace_with_mask(
+        table["record_id"].combine_chunks(), has_none.combine_chunks(), ids.combine_chunks()
+    )
+    return table.set_column(0, "record_id", named)
 
 
 def json_key(name: str) -> str:
@@ -254,7 +302,7 @@ def json_key(name: str) -> str:
 def check_keys(source: Source, options: Options, con: Any) -> bool:
     """True if there were records to check; HearbackError if none has a key that is configured."""
     rows = con.execute(
-        "select list_distinct(flatten(list(json_keys(line)))) from read where is_object"
+        f"select list_distinct(flatten(list(json_keys(line)))) from lines where {IS_OBJECT}"
     ).fetchall()
     found = rows[0][0]
     if not found:
@@ -300,6 +348,7 @@ def read_excel(source: Source, options: Options, path: Path) -> Iterator[pa.Tabl
     con = connect_duckdb()
     pairs = ", ".join(f"{quote(name)}, {identifier(name)}" for name in header)
     id_sql = identifier(options.id_column) if options.id_column else "null"
+    names = count_names(con)
     offset = 0
     while chunk := [row for _, row in zip(range(BATCH_ROWS), rows, strict=False)]:
         kept = [row for row in chunk if any(cell is not None for cell in row)]
@@ -313,6 +362,7 @@ def read_excel(source: Source, options: Options, path: Path) -> Iterator[pa.Tabl
             con,
             f"select json_object({pairs}) as payload, {id_sql} as id, _position as position "
             "from cells",
+            names,
         )
     book.close()
 
@@ -328,41 +378,37 @@ def cell_text(cell: Any) -> str | None:
     return str(cell)
 
 
-def identified(con: Any, select: str) -> Iterator[pa.Table]:
-    """Give each row a record id: its own, or its content's hash and which of equals it is."""
+def identified(con: Any, select: str, names: Any = None) -> Iterator[pa.Table]:
+    """Give each row a record id: its own, or its content's hash and which of equals it is.
+
+    ``names`` is what ``count_names`` gave, for a file that is read in several selects.
+    """
     reader = con.sql(
         f"""
-        with marked as (
-            select *, md5(payload) as content,
-                regexp_matches(payload, '[\U000f0000-\U000f00ff]') as is_damaged
-            from ({select})
-        )
-        select case when nullif(trim(id), '') is not null then id else 'row-' || content
-                || '-' || row_number() over (partition by content order by position) end
-                as record_id,
-            payload, null::varchar as url,
-            case when is_damaged then 'wrong_encoding' end as problem
-        from marked order by position
+        select case when trim(id) <> '' then id end as record_id, payload,
+            null::varchar as url,
+            case when regexp_matches(payload, {quote(BAD_BYTES.pattern)})
+                then 'wrong_encoding' end as problem
+        from ({select}) order by position
         """
     ).to_arrow_reader(BATCH_ROWS)
+    names = names or count_names(con)
     for chunk in reader:
-        table = pa.Table.from_batches([chunk])
-        yield show_bad_bytes(table)
+        yield name_rows(names, show_bad_bytes(pa.Table.from_batches([chunk])))
 
 
 def show_bad_bytes(table: pa.Table) -> pa.Table:
     """Turn the private characters of damaged rows into \\xNN."""
-    import pyarrow.compute as pc
-
-    if not pc.any(pc.is_valid(table["problem"])).as_py():
+    is_damaged = pc.fill_null(pc.equal(table["problem"], "wrong_encoding"), False)
+    damaged = table["payload"].filter(is_damaged).to_pylist()
+    if not damaged:
         return table
-    texts = [
-        show_bytes(payload) if problem else payload
-        for payload, problem in zip(
-            table["payload"].to_pylist(), table["problem"].to_pylist(), strict=True
-        )
-    ]
-    return table.set_column(1, "payload", pa.array(texts, pa.string()))
+    shown = pc.replace_with_mask(
+        table["payload"].combine_chunks(),
+        is_damaged.combine_chunks(),
+        pa.array([show_bytes(text) for text in damaged], pa.string()),
+    )
+    return table.set_column(table.column_names.index("payload"), "payload", shown)
 
 
 def show_bytes(text: str) -> str:
@@ -415,13 +461,20 @@ def find_encoding(path: Path) -> str:
     return "gb18030" if found.lower() in ("gb2312", "gbk", "cp936", "hz", "big5") else found
 
 
+def mark_bad_bytes(error: UnicodeError) -> tuple[str, int]:
+    """What stands for bytes that are not text: private characters, one a byte."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(chr(BAD_BYTE + byte) for byte in bad), error.end
+
+
+codecs.register_error("mark_bad_bytes", mark_bad_bytes)
+
+
 def decode(data: bytes, encoding: str) -> str:
     """Text of data; a byte that is not text becomes a private character."""
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        marked = data.decode(encoding, errors="surrogateescape")
-        return re.sub("[\udc80-\udcff]", lambda m: chr(BAD_BYTE + ord(m[0]) - 0xDC00), marked)
+    return data.decode(encoding, errors="mark_bad_bytes")
 
 
 def transcode(path: Path, target: Path, encoding: str) -> None:
@@ -456,13 +509,24 @@ def read_blocks(file: Any) -> Iterator[bytes]:
         yield rest
 
 
-def read_lines(path: Path, encoding: str) -> Iterator[list[str]]:
-    """Lines of a text file, a block at a time."""
+def read_lines(path: Path, encoding: str) -> Iterator[tuple[pa.Array, bool]]:
+    """(lines, whether bytes of them were no text) of a text file, a block at a time."""
     with open(path, "rb") as file:
         for block in read_blocks(file):
-            text = decode(block, encoding).removeprefix("\ufeff")
-            lines = text.split("\n")
-            yield lines[:-1] if not lines[-1] else lines
+            data, is_damaged = to_utf8(block, encoding)
+            data = data.removeprefix(b"\xef\xbb\xbf")
+            ends = pa.py_buffer(struct.pack("=2i", 0, len(data)))
+            text = pa.StringArray.from_buffers(1, ends, pa.py_buffer(data))
+            yield pc.split_pattern(text, "\n").flatten(), is_damaged
+
+
+def to_utf8(data: bytes, encoding: str) -> tuple[bytes, bool]:
+    """(data in UTF-8, whether some bytes were no text and are private characters now)."""
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        return decode(data, encoding).encode("utf-8"), True
+    return (data if encoding == "utf-8" else text.encode("utf-8")), False
 
 
 def find_delimiter(sample: str) -> str:
