@@ -164,15 +164,15 @@ class Historian:
             catalog.SYSTEM_ID,
             VIA_WORDS["rule"],
             ticket.change("group_id", team.group_id),
-            ticket.change("priority", self.choose_priority(ticket.label)),
+            ticket.change("priority", self.choose_priority(ticket)),
         )
         if ticket.channel in ("web", "chat", "any_channel") and rng.random() < 0.5:
             self.bot_says(ticket, at + rng.randint(3, 40))
 
-    def choose_priority(self, label: Label) -> str:
+    def choose_priority(self, ticket: Ticket) -> str:
         """What triage made of it: mostly right."""
-        if self.rng.random() < 0.85:
-            return label.priority
+        if "at_risk" in ticket.plants or self.rng.random() < 0.85:
+            return ticket.label.priority
         return self.rng.choice(("normal", "normal", "high", "low"))
 
     def bot_says(self, ticket: Ticket, at: int) -> None:

@@ -251,7 +251,7 @@ def weigh_topic(topic: Topic, is_public: bool) -> float:
     if topic.label.feedback_type == "other":
         return 1.0 if (topic.scope == "idle") == is_public else 0.0
     if topic.label.priority == "urgent":
-        return 0.03 if is_public else 0.25
+        return 0.07 if is_public else 0.45
     return 0.5 if topic.scope == "any" else 1.0
 
 
@@ -305,18 +305,19 @@ class Style:
     short: float
     careless: float
     emoji: float
+    context: float = 0.0
     paragraphs: bool = False
 
 
 STYLES = {
-    "email": Style(0.9, (0.1, 0.35, 0.35, 0.2), 0.55, 0.8, 0.8, 0.0, 0.06, 0.01, True),
-    "web": Style(0.5, (0.2, 0.4, 0.3, 0.1), 0.5, 0.7, 0.35, 0.0, 0.12, 0.03),
-    "chat": Style(0.35, (0.5, 0.4, 0.1), 0.3, 0.6, 0.05, 0.05, 0.35, 0.08),
+    "email": Style(0.9, (0.1, 0.35, 0.35, 0.2), 0.55, 0.8, 0.8, 0.0, 0.06, 0.01, 0.3, True),
+    "web": Style(0.5, (0.2, 0.4, 0.3, 0.1), 0.5, 0.7, 0.35, 0.0, 0.12, 0.03, 0.25),
+    "chat": Style(0.35, (0.5, 0.4, 0.1), 0.3, 0.6, 0.05, 0.05, 0.35, 0.08, 0.12),
     "phone": Style(0.0, (0.2, 0.5, 0.3), 0.3, 0.7, 0.0, 0.0, 0.0, 0.0),
-    "social": Style(0.1, (0.5, 0.4, 0.1), 0.7, 0.4, 0.0, 0.2, 0.3, 0.25),
-    "review": Style(0.0, (0.25, 0.4, 0.25, 0.1), 0.45, 0.06, 0.0, 0.3, 0.15, 0.1),
-    "app": Style(0.0, (0.55, 0.35, 0.1), 0.4, 0.35, 0.0, 0.42, 0.3, 0.15),
-    "survey": Style(0.0, (0.65, 0.3, 0.05), 0.35, 0.12, 0.0, 0.4, 0.15, 0.03),
+    "social": Style(0.1, (0.5, 0.4, 0.1), 0.7, 0.4, 0.0, 0.2, 0.3, 0.25, 0.1),
+    "review": Style(0.0, (0.25, 0.4, 0.25, 0.1), 0.45, 0.06, 0.0, 0.3, 0.15, 0.1, 0.4),
+    "app": Style(0.0, (0.55, 0.35, 0.1), 0.4, 0.35, 0.0, 0.42, 0.3, 0.15, 0.25),
+    "survey": Style(0.0, (0.65, 0.3, 0.05), 0.35, 0.12, 0.0, 0.4, 0.15, 0.03, 0.2),
     "reply": Style(0.15, (1.0,), 0.1, 0.0, 0.15, 0.0, 0.2, 0.04),
 }
 EMOJI = {
@@ -393,6 +394,8 @@ class Writer:
                 body = self._join([body, self.say_extra("annoyed", facts)])
             return self._finish(topic, style, label, [body], facts)
         parts = [self.say(topic, "core", facts)]
+        if label.feedback_type != "other" and rng.random() < style.context:
+            parts.insert(rng.randint(0, 1), self.say_extra("context", facts))
         parts += self._pick_details(topic, style, facts)
         if rng.random() < style.effect and "effect" in topic.lines:
             parts.append(self.say(topic, "effect", facts))

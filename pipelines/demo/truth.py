@@ -26,7 +26,8 @@ class Truth:
     period_end: str
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """By ``source.stream``: ``records_served`` (rows or records, repeats included),
-    ``distinct_ids`` (ids that can be read) and ``valid_ids`` (ids a correct pipeline accepts)."""
+    ``distinct_ids`` (ids that can be read) and ``valid_ids`` (ids a correct pipeline accepts; of
+    survey rows, those with nothing to reject)."""
     exact_duplicates: list[dict[str, str]] = field(default_factory=list)
     near_duplicates: list[dict[str, str]] = field(default_factory=list)
     repeated_rows: list[dict[str, str]] = field(default_factory=list)

@@ -237,7 +237,7 @@ class Builder:
             age = self.rng.uniform(0.45, 0.95) * target
             at = world.period.end - int(age * HOUR)
             ticket = self.new_ticket(self.rng.choice(users), at)
-            while ticket.label.priority not in ("normal", "high"):
+            while ticket.label.priority != priority:
                 ticket = self.new_ticket(self.rng.choice(users), at)
             ticket.plants.add("at_risk")
             self.historian.open_ticket(ticket)
@@ -537,7 +537,7 @@ class Builder:
         usual = (
             sum(p is product and label.feedback_type == "complaint" for _, p, label in known) / DAYS
         )
-        for number in range(max(8, round(usual * 3))):
+        for number in range(max(8, round(usual * 3.5))):
             language = catalog.LANGUAGES[number % 2]
             at = self.clock.draw_on(SURGE_DAY)
             writer = self.writers[language]

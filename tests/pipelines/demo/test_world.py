@@ -331,3 +331,15 @@ def test_the_configuration_is_accepted_and_points_at_the_servers(
 def test_paths_that_need_quoting_are_quoted() -> None:
     text = render_config(home='a "b"', folder="c", helpdesk_url="http://x", reviews_url="http://y")
     assert 'home      = "a \\"b\\""' in text
+
+
+def test_the_next_day_is_served_at_the_same_place(tmp_path: Path) -> None:
+    first_day = END - timedelta(days=1)
+    generate(tmp_path, until=UNTIL, scale=0.02, as_of=first_day)
+    with start_servers(tmp_path) as first:
+        address, token = first.helpdesk.url, first.token
+    later = generate(tmp_path, until=UNTIL, scale=0.02)
+    with start_servers(tmp_path) as second:
+        assert (second.helpdesk.url, second.token) == (address, token)
+        (page,) = Reader(second).read_export("tickets", 1000)
+    assert len(page["tickets"]) == later.counts["helpdesk.tickets"]["valid_ids"]
