@@ -173,10 +173,13 @@ def is_review(node: Node, key: str) -> bool:
         return False
     if not (node.types & REVIEW_TYPES or (key in REVIEW_KEYS and not node.types)):
         return False
+    rating = _rating_node(node)
+    if any(first_text(part, "reviewCount", "ratingCount") for part in (node, rating)):
+        return False
     # A title or an author alone is a link to a review, not a review.
     return bool(
         first_text(node, "reviewBody", "description", "text", "articleBody", "positiveNotes")
-        or _rating_node(node)
+        or rating
     )
 
 
@@ -204,7 +207,7 @@ def _read_node(node: Node, markup: Markup, block: object, best: float | None) ->
     review = Review(markup, block)
     review.own_id, review.is_id_trusted = _node_id(node)
     review.url = _node_url(node)
-    review.title = clean_text(first_text(node, "name", "headline", "title"))
+    review.title = clean_text(first_text(node, "name", "headline", "summary", "title"))
     review.body = clean_text(
         first_text(node, "reviewBody", "description", "text", "articleBody") or _pros_and_cons(node)
     )

@@ -38,7 +38,7 @@ MOVING_DATES = {"date_relative", "date_year_assumed"}
 BATCH_PAGES = 200
 BATCH_SECONDS = 2.0
 POLL_SECONDS = 0.1
-STOP_SECONDS = 15.0
+STOP_SECONDS = 5.0
 
 
 class Selectors(BaseModel):
@@ -142,6 +142,12 @@ class CrawlFiles:
         self.output.touch()
         self.mark.write_text(json.dumps(crawl), encoding="utf-8")
 
+    def remove_pages(self) -> None:
+        """Leave the log and the stats; what people wrote is in the lake now, and only there."""
+        for path in (self.mark, self.output, self.config):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.job, ignore_errors=True)
+
     def holds(self, crawl: dict[str, Any]) -> bool:
         """Whether the files are those of this unfinished crawl."""
         try:
@@ -175,6 +181,7 @@ class Position:
         self.dates: dict[str, list[str | None]] = dict(remembered.get("dates", {}))
         self.is_first = not any(page.get("checked_at") for page in self.pages.values())
         crawl = remembered.get("crawl") or {}
+        self.pages_read = self.reviews_read = 0
         self.id: str = crawl.get("id", "")
         self.offset: int = crawl.get("offset", 0)
         if crawl.get("settings") != settings_digest:
@@ -206,7 +213,7 @@ def pull(source: Source, context: PullContext) -> Iterator[Batch]:
     options = read_options(source, Options)
     config = make_crawl_config(source, options, context)
     reading = digest([PARSER_VERSION, config["selectors"], config["language"], config["time_zone"]])
-    position = Position(context.position, digest(config), reading)
+    position = Position(context.position, digest([config, reading]), reading)
     files = CrawlFiles(context.state)
     if not position.id or not files.holds(position.mark):
         position.begin()
@@ -235,14 +242,14 @@ def follow_crawl(
     with open(files.log, "wb") as log:
         process = start_crawl(files, log)
     try:
-        pages, last = 0, time.monotonic()
+        last = time.monotonic()
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
             if time.monotonic() - last >= BATCH_SECONDS:
-                for batch in read_batches(files, position):
-                    yield batch
-                    pages = len(position.pages)
-                context.progress(f"{source.name}: {pages} pages known", 0)
+                yield from read_batches(files, position)
+                context.progress(
+                    f"{source.name}: {position.pages_read} pages read", position.reviews_read
+                )
                 last = time.monotonic()
             if time.monotonic() > deadline:
                 is_late = True
@@ -303,6 +310,8 @@ def read_batches(files: CrawlFiles, position: Position) -> Iterator[Batch]:
             records.extend(read_records(page, position.dates))
             position.pages[page["url"]] = read_validators(page)
             position.offset += len(line)
+            position.pages_read += 1
+            position.reviews_read += len(page["records"])
             pages += 1
             if pages >= BATCH_PAGES:
                 yield Batch("reviews", records, position.to_dict())
@@ -350,6 +359,7 @@ def conclude(
     position.pages = json.loads(files.known_pages.read_text(encoding="utf-8"))
     position.id = ""
     yield Batch("reviews", [], position.to_dict())
+    files.remove_pages()
     context.progress(f"{source.name}: {summarise(stats)}", stats["records"])
     if stats["problem"]:
         raise HearbackError(f"source {source.name}: {stats['problem']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -109,9 +110,15 @@ def shop(site: Site, other_site: Site) -> Site:
         "/?page=2": Page("<a href='/p/4'>4</a><a rel='next' href='/?page=3'>more</a>"),
         "/?page=3": Page("<a href='/p/5'>5</a>"),
         "/map.xml": Page(
-            "<urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'><url><loc>"
-            f"{site.url}/p/6</loc><lastmod>2024-01-01</lastmod></url></urlset>",
+            f"<sitemapindex><sitemap><loc>{site.url}/map-1.xml.gz</loc></sitemap></sitemapindex>",
             headers={"Content-Type": "application/xml"},
+        ),
+        "/map-1.xml.gz": Page(
+            gzip.compress(
+                b"<urlset xmlns='http://www.sitemaps.org/schemas/sitemap/0.9'><url><loc>"
+                + f"{site.url}/p/6</loc><lastmod>2024-01-01</lastmod></url></urlset>".encode()
+            ),
+            headers={"Content-Type": "application/gzip"},
         ),
         "/p/1": Page(review_html(1)),
         "/p/2": Page(review_html(2)),

@@ -238,6 +238,31 @@ def test_value_above_the_default_scale_is_noted() -> None:
     assert page.records[0]["notes"] == ["date_missing", "rating_scale_guessed"]
 
 
+@pytest.mark.parametrize(
+    "review",
+    [
+        '{"@type":"Review","name":"All reviews","ratingValue":4,"reviewCount":12}',
+        '{"@type":"Review","reviewRating":{"@type":"AggregateRating","ratingValue":4,"ratingCount":9}}',
+        '{"@type":"Review","@id":"#r","author":"A"}',
+        '{"@type":"Review","name":"Read the review","url":"/r"}',
+    ],
+)
+def test_what_stands_for_many_or_nothing_is_no_review(review: str) -> None:
+    assert parse(json_ld(review)).records == []
+
+
+def test_old_vocabulary_is_understood() -> None:
+    page = parse(
+        "<div itemscope itemtype='http://data-vocabulary.org/Review'><b itemprop='summary'>Fine</b>"
+        "<span itemprop='reviewer'>Ann</span><time itemprop='dtreviewed' datetime='2024-05-01'>"
+        "</time><span itemprop='rating'>4</span><p itemprop='description'>Works well.</p></div>"
+    )
+    record = page.records[0]
+    assert [record[name] for name in ("title", "author", "body", "rating", "created")] == [
+        "Fine", "Ann", "Works well.", 4.0, "2024-05-01",
+    ]  # fmt: skip
+
+
 def test_circle_of_references_ends() -> None:
     page = parse(
         json_ld(

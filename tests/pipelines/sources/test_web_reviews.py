@@ -128,6 +128,8 @@ def test_second_pull_brings_only_what_changed(shop: Shop, tmp_path: Path) -> Non
     assert not {"page_url", "url", "review_id"} & set(record.payload)
     position = json.loads(json.dumps(first[-1].position))
     assert position["crawl"] is None
+    left = {path.name for path in (tmp_path / "state").iterdir()}
+    assert left == {"crawl.log", "stats.json"}, "no review is kept outside the lake"
 
     shop.pages["/p/3"] = page_of(33)
     second = list(web_reviews.pull(source, make_context(tmp_path, position)))
