@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from pipelines.calendars import expand_calendar
+from pipelines.calendars import expand_calendar, slice_hours
 from pipelines.context import Run, StepCount, timed_step
 from pipelines.entities import FACTS, INSTANT, LABELS
 from pipelines.errors import HearbackError
@@ -490,16 +490,12 @@ def write_calendars(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     for calendar in run.settings.calendars:
         versions.setdefault(calendar.name, []).append(calendar)
     instant = pa.timestamp("us", tz="UTC")
-    empty = pa.schema(
-        [
-            ("calendar", pa.string()),
-            ("open_at", instant),
-            ("close_at", instant),
-            ("minutes_before", pa.float64()),
-        ]
-    ).empty_table()
     tables = [expand_calendar(entries, first, last) for entries in versions.values()]
-    write_table(con, "config.calendar_intervals", pa.concat_tables([empty, *tables]))
+    slots = [slice_hours(table, first, last) for table in tables]
+    nothing = expand_calendar([], first, last)
+    write_table(con, "config.calendar_intervals", pa.concat_tables([nothing, *tables]))
+    nothing = slice_hours(nothing, first, first)[:0]
+    write_table(con, "config.calendar_slots", pa.concat_tables([nothing, *slots]))
     rows = [
         {
             "calendar": calendar.name,

@@ -40,7 +40,7 @@ def expand_calendar(versions: Sequence[Calendar], first: date, last: date) -> pa
 
     ordered = sorted(versions, key=lambda version: version.valid_from or date.min)
     pieces: list[Seconds] = []
-    for version, following in zip(ordered, [*ordered[1:], None], strict=True):
+    for version, following in zip(ordered, [*ordered[1:], None], strict=False):
         begin = max(first, version.valid_from or first)
         spans = _list_local_spans(version, begin - timedelta(days=1), last)
         spans = _to_utc(spans, ZoneInfo(version.time_zone))
@@ -87,6 +87,45 @@ def add_business_minutes(instants: Instants, minutes: Minutes, calendar: pa.Tabl
     # An interval's end is exact to a microsecond; only what lies beyond the last one has no answer.
     found = np.where(found > closes[at] + np.timedelta64(1, "us"), np.datetime64("NaT"), found)
     return np.where(minutes > 0, found, starts)
+
+
+def slice_hours(calendar: pa.Table, first: date, last: date) -> pa.Table:
+    """An expanded calendar cut at the hours of UTC, so that an instant finds its place by equality.
+
+    Columns: calendar, hour (since 1970), minutes_before (open minutes before the hour, on the
+    hour's first row and 0 on its others), open_at, close_at. Every hour from first to last has a
+    row; one in which nothing is open has open_at = close_at.
+    """
+    import pyarrow as pa
+
+    opens, closes, before = _read_intervals(calendar)
+    hours = np.arange((first - EPOCH).days * 24, (last - EPOCH).days * 24 + 24, dtype=np.int64)
+    starts = hours.astype("datetime64[h]").astype("datetime64[us]")
+    ends = starts + np.timedelta64(1, "h").astype("timedelta64[us]")
+    from_at = np.searchsorted(closes, starts, side="right")
+    until_at = np.searchsorted(opens, ends, side="left")
+    rows = np.maximum(until_at - from_at, 1)
+    owner = np.repeat(np.arange(len(hours)), rows)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows, rows)
+    is_open = (until_at > from_at)[owner]
+    at = np.minimum(from_at[owner] + within, max(len(opens) - 1, 0))
+    if len(opens):
+        open_at = np.where(is_open, np.maximum(opens[at], starts[owner]), starts[owner])
+        close_at = np.where(is_open, np.minimum(closes[at], ends[owner]), starts[owner])
+    else:
+        open_at = close_at = starts[owner]
+    counted = _count_until(starts, opens, closes, before)[owner]
+    name = calendar["calendar"][0].as_py() if calendar.num_rows else ""
+    instant = pa.timestamp("us", tz="UTC")
+    return pa.table(
+        {
+            "calendar": pa.array([name] * len(owner), pa.string()),
+            "hour": pa.array(hours[owner], pa.int64()),
+            "minutes_before": pa.array(np.where(within == 0, counted, 0.0), pa.float64()),
+            "open_at": pa.array(open_at.astype(np.int64), pa.int64()).cast(instant),
+            "close_at": pa.array(close_at.astype(np.int64), pa.int64()).cast(instant),
+        }
+    )
 
 
 def list_free_days(country: str, years: Iterable[int]) -> set[date]:

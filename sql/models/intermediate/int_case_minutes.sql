@@ -12,9 +12,9 @@ calendars as (
 
 ),
 
-opening_hours as (
+slots as (
 
-    select * from {{ source('config', 'calendar_intervals') }}
+    select * from {{ source('config', 'calendar_slots') }}
 
 ),
 
@@ -66,32 +66,46 @@ pieces as (
 
 ),
 
-started as (
+-- Open minutes of an interval: those until its end less those until its
+-- start, counted from the beginning of the calendar.
+bounds as (
 
     select
-        pieces.*,
-        {{ minutes_until('pieces.started_at', 'opening_hours') }}
-            as minutes_at_start
+        case_id,
+        measure,
+        calendar,
+        ended_at as instant,
+        1 as sign
     from pieces
-    asof left join opening_hours
-        on
-            pieces.calendar = opening_hours.calendar
-            and pieces.started_at >= opening_hours.open_at
+
+    union all
+
+    select
+        case_id,
+        measure,
+        calendar,
+        started_at as instant,
+        -1 as sign
+    from pieces
 
 ),
 
 counted as (
 
     select
-        started.case_id,
-        started.measure,
-        {{ minutes_until('started.ended_at', 'opening_hours') }}
-        - started.minutes_at_start as business_minutes
-    from started
-    asof left join opening_hours
+        bounds.case_id,
+        bounds.measure,
+        bounds.sign * (
+            slots.minutes_before
+            + greatest(0, {{ minutes_between(
+                'slots.open_at', 'least(bounds.instant, slots.close_at)'
+            ) }})
+        ) as business_minutes
+    from bounds
+    inner join slots
         on
-            started.calendar = opening_hours.calendar
-            and started.ended_at >= opening_hours.open_at
+            bounds.calendar = slots.calendar
+            and epoch_us(bounds.instant) // 3600000000 = slots.hour
 
 ),
 

@@ -1,45 +1,16 @@
 {{ config(materialized='view') }}
 
-{#- metric: [clock, cohort, instant of the cohort, measured column] -#}
-{%- set durations = [] -%}
-{%- for clock, infix in {'calendar': '', 'business': 'business_'}.items() -%}
-    {%- for metric, cohort, instant in [
-        ('first_reply', 'first_reply', 'first_reply_at'),
-        ('total_reply', 'solved', 'last_solved_at'),
-        ('first_resolution', 'solved', 'first_resolved_at'),
-        ('full_resolution', 'solved', 'last_solved_at'),
-        ('requester_wait', 'solved', 'last_solved_at'),
-        ('agent_wait', 'solved', 'last_solved_at'),
-        ('agent_work', 'solved', 'last_solved_at'),
-        ('on_hold', 'solved', 'last_solved_at'),
-    ] -%}
-        {%- do durations.append({
-            'metric': metric,
-            'clock': clock,
-            'cohort': cohort,
-            'day': instant | replace('_at', '_date'),
-            'column': metric ~ '_' ~ infix ~ 'minutes',
-            'is_final': instant == 'last_solved_at',
-        }) -%}
-    {%- endfor -%}
-{%- endfor -%}
-
-{%- set shares = [
-    ('reopen', 'house', 'first_resolved_date', 'reopen_count > 0', 'true'),
-    (
-        'reopen', 'fivetran', 'first_resolved_date',
-        'reopen_count_fivetran > 0', 'true'
-    ),
-    (
-        'reopen', 'mozilla', 'first_resolved_date',
-        'reopen_count_mozilla > 0', 'true'
-    ),
-    ('one_touch', 'house', 'last_solved_date', "touch = 'one'", 'is_solved'),
-    (
-        'first_contact', 'house', 'last_solved_date',
-        'first_contact_resolved', 'first_contact_resolved is not null'
-    ),
+{%- set clocks = {'calendar': '_minutes', 'business': '_business_minutes'} -%}
+{%- set solved_durations = [
+    'total_reply', 'full_resolution', 'requester_wait', 'agent_wait',
+    'agent_work', 'on_hold'
 ] -%}
+{%- set scores = ['duration_weighted_csat', 'resolution_time_ratio'] -%}
+{%- set reopen_columns = {
+    'house': 'reopen_count',
+    'fivetran': 'reopen_count_fivetran',
+    'mozilla': 'reopen_count_mozilla',
+} -%}
 
 with
 
@@ -53,45 +24,21 @@ cases as (
 
     select
         *,
-        status in ('solved', 'closed') as is_solved,
-        opened_at
-        + to_microseconds((first_resolution_minutes * 6e7)::bigint)
-            as first_resolved_at,
         {{ local_day('opened_at', 'time_zone') }} as opened_date,
         {{ local_day('first_reply_at', 'time_zone') }} as first_reply_date,
         {{ local_day('last_solved_at', 'time_zone') }} as last_solved_date,
-        {{ local_day('first_resolved_at', 'time_zone') }}
-            as first_resolved_date,
-        date_trunc('month', last_solved_date)::timestamp
-        at time zone time_zone as period_start,
-        1 + 4 * csat_share as rating,
-        {{ minutes_between('period_start', 'last_solved_at') }}
-            as solved_minute
+        {{ local_day(
+            'opened_at + to_microseconds('
+            ~ '(first_resolution_minutes * 6e7)::bigint)',
+            'time_zone'
+        ) }} as first_resolved_date
     from {{ ref('cases') }}
-    where
-        list_has_any(
-            [
-                opened_date, first_reply_date, last_solved_date,
-                first_resolved_date
-            ],
-            (select coalesce(list(day), []) from days)
-        )
 
 ),
 
-kept as (
-
-    select * from cases
-    where not is_excluded
-
-),
-
-volume as (
+opened as (
 
     select
-        'volume' as metric,
-        'case' as counted,
-        'created' as cohort,
         opened_date as cohort_date,
         source,
         channel,
@@ -100,137 +47,98 @@ volume as (
         team,
         need,
         priority,
-        count(*)::double as numerator
-    from kept
-    group by all
-
-),
-
-excluded as (
-
-    select
-        'excluded' as metric,
-        'case' as counted,
-        'created' as cohort,
-        opened_date as cohort_date,
-        source,
-        channel,
-        team,
-        need,
-        exclusion_reason,
+        if(is_excluded, exclusion_reason, null) as exclusion_reason,
+        is_excluded,
         count(*)::double as numerator
     from cases
-    where is_excluded
+    where opened_date in (select day from days)
     group by all
 
 ),
 
-durations as (
+replied as (
 
-    {%- for duration in durations %}
     select
-        '{{ duration.metric }}' as metric,
-        '{{ duration.clock }}' as clock,
-        'case' as counted,
-        '{{ duration.cohort }}' as cohort,
-        {{ duration.day }} as cohort_date,
+        first_reply_date as cohort_date,
         source,
         channel,
         team,
         need,
-        sum({{ duration.column }}) as value_sum,
-        sum({{ duration.column }} ^ 2) as value_sum_squares,
-        count(*)::double as value_count
-    from kept
+        {{ sums_of('first_reply_minutes') }},
+        {{ sums_of('first_reply_business_minutes') }}
+    from cases
     where
-        {{ duration.day }} is not null
-        and {{ duration.column }} is not null
-        {%- if duration.is_final %}
-        and is_solved
-        {%- endif %}
+        not is_excluded
+        and first_reply_date in (select day from days)
     group by all
-    {%- if not loop.last %}
-
-    union all
-    {% endif %}
-    {%- endfor %}
 
 ),
 
-shares as (
+resolved as (
 
-    {%- for metric, dialect, day, numerator, condition in shares %}
     select
-        '{{ metric }}' as metric,
-        '{{ dialect }}' as dialect,
-        'case' as counted,
-        'solved' as cohort,
-        {{ day }} as cohort_date,
+        first_resolved_date as cohort_date,
         source,
         channel,
         team,
         need,
-        count(*) filter (where {{ numerator }})::double as numerator,
-        count(*)::double as denominator
-    from kept
-    where {{ day }} is not null and {{ condition }}
+        {{ sums_of('first_resolution_minutes') }},
+        {{ sums_of('first_resolution_business_minutes') }},
+        {%- for dialect, column in reopen_columns.items() %}
+        count(*) filter (where {{ column }} > 0)::double as {{ dialect }}_count,
+        {%- endfor %}
+        count(*)::double as resolved_count
+    from cases
+    where
+        not is_excluded
+        and first_resolved_date in (select day from days)
     group by all
-    {%- if not loop.last %}
-
-    union all
-    {% endif %}
-    {%- endfor %}
 
 ),
 
-weighted as (
+-- The reporting period of the ratio is the local month of the solve.
+scored as (
 
     select
-        'duration_weighted_csat' as metric,
-        'case' as counted,
-        'solved' as cohort,
+        *,
+        {{ duration_weighted_score(
+            '(1 + 4 * csat_share)', 'full_resolution_minutes'
+        ) }} as duration_weighted_csat,
+        {{ minutes_between(
+            "date_trunc('month', last_solved_date)::timestamp"
+            ~ " at time zone time_zone",
+            'last_solved_at'
+        ) }} / nullif(full_resolution_minutes, 0) as resolution_time_ratio
+    from cases
+    where
+        not is_excluded
+        and status in ('solved', 'closed')
+        and last_solved_date in (select day from days)
+
+),
+
+solved as (
+
+    select
         last_solved_date as cohort_date,
         source,
         channel,
         team,
         need,
-        {{ duration_weighted_score('rating', 'full_resolution_minutes') }}
-            as score
-    from kept
-    where is_solved and last_solved_date is not null
-
-),
-
-ratios as (
-
-    select
-        'resolution_time_ratio' as metric,
-        'case' as counted,
-        'solved' as cohort,
-        last_solved_date as cohort_date,
-        source,
-        channel,
-        team,
-        need,
-        solved_minute / nullif(full_resolution_minutes, 0) as score
-    from kept
-    where is_solved and last_solved_date is not null
-
-),
-
-scores as (
-
-    select
-        * exclude (score),
-        sum(score) as value_sum,
-        sum(score ^ 2) as value_sum_squares,
-        count(score)::double as value_count,
-        count(*) filter (where score is null)::double as left_out_count
-    from (
-        select * from weighted
-        union all
-        select * from ratios
-    )
+        {%- for metric in solved_durations %}
+        {%- for suffix in clocks.values() %}
+        {{ sums_of(metric ~ suffix) }},
+        {%- endfor %}
+        {%- endfor %}
+        {%- for score in scores %}
+        {{ sums_of(score) }},
+        {%- endfor %}
+        count(*) filter (where touch = 'one')::double as one_touch_count,
+        count(*) filter (where first_contact_resolved)::double
+            as first_contact_count,
+        count(first_contact_resolved)::double as judged_count,
+        count(*)::double as solved_count
+    from scored
     group by all
 
 ),
@@ -240,7 +148,6 @@ service_levels as (
     select
         'sla' as metric,
         if(in_business_hours, 'business', 'calendar') as clock,
-        'case' as counted,
         'decided' as cohort,
         decided_date as cohort_date,
         source,
@@ -261,25 +168,94 @@ service_levels as (
 
 united as (
 
-    select * from volume
+    select
+        'volume' as metric,
+        'created' as cohort,
+        * exclude (is_excluded, exclusion_reason)
+    from opened
+    where not is_excluded
+
     union all by name
-    select * from excluded
+
+    select
+        'excluded' as metric,
+        'created' as cohort,
+        cohort_date,
+        source,
+        channel,
+        team,
+        need,
+        exclusion_reason,
+        sum(numerator) as numerator
+    from opened
+    where is_excluded
+    group by all
+
     union all by name
-    select * from durations
+    {% for clock, suffix in clocks.items() %}
+    {{ mean_rows(
+        'first_reply', clock, 'first_reply', 'replied', 'first_reply' ~ suffix
+    ) }}
+
     union all by name
-    select * from shares
+    {{ mean_rows(
+        'first_resolution', clock, 'solved', 'resolved',
+        'first_resolution' ~ suffix
+    ) }}
+
     union all by name
-    select * from scores
+    {% for metric in solved_durations %}
+    {{ mean_rows(metric, clock, 'solved', 'solved', metric ~ suffix) }}
+
     union all by name
+    {% endfor %}
+    {%- endfor %}
+    {%- for score in scores %}
+    select
+        '{{ score }}' as metric,
+        'solved' as cohort,
+        cohort_date,
+        source,
+        channel,
+        team,
+        need,
+        {{ score }}_sum as value_sum,
+        {{ score }}_squares as value_sum_squares,
+        {{ score }}_count as value_count,
+        solved_count - {{ score }}_count as left_out_count
+    from solved
+
+    union all by name
+    {% endfor %}
+    {%- for dialect in reopen_columns %}
+    {{ share_rows(
+        'reopen', dialect, 'resolved', dialect ~ '_count', 'resolved_count'
+    ) }}
+
+    union all by name
+    {% endfor %}
+    {{ share_rows(
+        'one_touch', 'house', 'solved', 'one_touch_count', 'solved_count'
+    ) }}
+
+    union all by name
+    {{ share_rows(
+        'first_contact', 'house', 'solved', 'first_contact_count',
+        'judged_count'
+    ) }}
+
+    union all by name
+
     select * from service_levels
 
 ),
 
 final as (
 
-    select united.*
+    select
+        *,
+        'case' as counted
     from united
-    semi join days on united.cohort_date = days.day
 
 )
 
