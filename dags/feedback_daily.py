@@ -17,7 +17,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule, chain, task
 
 from dags import common
 
@@ -51,14 +51,4 @@ with DAG(
     deliver = step("deliver", outlets=[common.LISTS])
     check = task(trigger_rule=TriggerRule.ALL_DONE)(common.check_sources)()
 
-    (
-        extract
-        >> validate
-        >> clean
-        >> classify
-        >> aggregate
-        >> follow_up
-        >> publish
-        >> deliver
-        >> check
-    )
+    chain(extract, validate, clean, classify, aggregate, follow_up, publish, deliver, check)

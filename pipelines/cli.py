@@ -312,6 +312,7 @@ def deliver(
 @app.command()
 def classify(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, JSONL or Parquet.")],
+    *,
     output: Annotated[Path, typer.Option(help="File to write; its ending says which kind.")],
     config: Config = DEFAULT_CONFIG,
     text_column: Annotated[str | None, typer.Option(help="Column that holds the text.")] = None,
@@ -376,6 +377,7 @@ def promote(
 
 @tasks.command(name="list")
 def list_tasks(
+    *,
     config: Config = DEFAULT_CONFIG,
     team: Annotated[str | None, typer.Option(help="Only this team's.")] = None,
     owner: Annotated[str | None, typer.Option(help="Only this person's; 'none': nobody's.")] = None,
