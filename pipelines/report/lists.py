@@ -24,16 +24,15 @@ COLUMNS = (
     "outcome", "rule", "base", "task_id",
 )  # fmt: skip
 WIDTHS = {
-    "priority": 9, "due": 16, "overdue": 9, "reason": 34, "customer": 14, "subject": 28,
-    "product": 14, "language": 9, "message": 46, "suggested_action": 30, "suggested_reply": 46,
-    "link": 7, "owner": 13, "status": 12, "snooze_until": 13, "outcome": 24, "rule": 20, "base": 12,
-    "task_id": 35,
+    "priority": 8, "due": 15, "overdue": 8, "reason": 27, "customer": 13, "subject": 22,
+    "product": 12, "language": 9, "message": 38, "suggested_action": 24, "suggested_reply": 40,
+    "link": 6, "owner": 10, "status": 11, "snooze_until": 12, "outcome": 20, "rule": 20, "base": 12,
+    "task_id": 34,
 }  # fmt: skip
 EDITABLE = ("owner", "status", "snooze_until", "outcome")
-WRAPPED = ("reason", "subject", "message", "suggested_action", "suggested_reply", "outcome")
-ROW_HEIGHT = (
-    63  # four lines: a screen shows eight tasks, the rest of a text is one double click away
-)
+WRAPPED = ("reason", "customer", "subject", "product", "message", "suggested_action",
+           "suggested_reply", "outcome")  # fmt: skip
+ROW_HEIGHT = 70  # five lines; the rest of a text shows in the formula bar
 SHEET_ROWS = 1_048_575
 SHEET_LINKS = 65_000  # what a sheet may hold
 LINK_LENGTH = 2_000
@@ -326,12 +325,13 @@ def write_legend(
     sheet.hide_gridlines(2)
     sheet.set_column(0, 0, 22)
     sheet.set_column(1, 1, 100)
+    sheet.set_row(0, 26)
     sheet.write_string(0, 0, texts["title"].format(team=info.team, date=info.day), formats["title"])
     sheet.write_string(1, 0, texts["counts"].format(**counts))
     written = info.written.strftime("%Y-%m-%d %H:%M")
     sheet.write_string(2, 0, texts["times"].format(zone=info.zone, written=written))
     for number, (term, text) in enumerate(words["help"].items(), start=4):
-        sheet.set_row(number, 34)
+        sheet.set_row(number, 30)
         sheet.write_string(number, 0, term, formats["term"])
         sheet.write_string(number, 1, text, formats["plain"])
     sheet.set_landscape()

@@ -56,11 +56,12 @@ def collect_parts(
     first = day - timedelta(days=WINDOW - 1)
     teams = numbers.read_tasks(con, run.now, zone, TOP_TASKS)
     speed = numbers.read_speed(con, zone, first, day)
+    is_open = run.now.astimezone(run.zone).date() == day
     surge_day, surges = numbers.find_surges(con, day)
     return {
         "tiles": list_tiles(con, day, by_type, teams, words),
         "teams": teams,
-        "happened": draw_volume(days, by_type, by_channel, by_language, words),
+        "happened": draw_volume(days, by_type, by_channel, by_language, words, is_open=is_open),
         "surges": surges,
         "surge_day": surge_day,
         "surge_line": lambda surge: describe_surge(surge, surge_day, words),
@@ -175,6 +176,8 @@ def draw_volume(
     by_channel: dict[str, float],
     by_language: dict[str, float],
     words: dict[str, Any],
+    *,
+    is_open: bool,
 ) -> list[dict[str, Any]]:
     totals = [sum(values) for values in zip(*by_type.values(), strict=True)]
     if not any(totals):
@@ -187,7 +190,7 @@ def draw_volume(
     ]
     found = [
         make_chart(
-            words["volume_title"],
+            words["volume_title"] + (words["so_far"] if is_open else ""),
             charts.draw_stack("volume", days, stack),
             describe_span(days, totals, words),
             words,
@@ -267,7 +270,8 @@ def draw_backlog(
 
 
 def describe_surge(surge: numbers.Surge, day: date | None, words: dict[str, Any]) -> str:
-    chance = f"{surge.chance:.1e}" if surge.chance < 0.0001 else f"{surge.chance:.4f}"
+    odds = 1 / max(surge.chance, 1e-300)
+    chance = words["tiny" if odds > 1e6 else "odds"].format(odds=f"{odds:,.0f}")
     return str(
         words["surge_line"].format(
             product=surge.product, k=surge.count, day=day, share=format_percent(surge.share),

@@ -141,7 +141,7 @@ select
     'c' || i as case_id, 'desk' as source, 'T-' || i as source_case_id,
     'u' || (i % 40) as customer_id,
     case i % 4 when 0 then '订单 ' || i || ' 一直没有发货' when 1 then 'Kettle leaks since Monday'
-        when 2 then 'Refund for order ' || i || ' has not arrived' else '耳机左边没有声音' end as subject,
+        when 2 then 'Refund for order ' || i || ' is late' else '耳机左边没有声音' end as subject,
     case i % 3 when 0 then 'Kettle K2' when 1 then '蓝牙耳机 Pro' else 'Lamp' end as product,
     case i % 2 when 0 then 'support' else '售后' end as team,
     case when i % 5 = 0 then 'open' else 'solved' end as status,
@@ -160,7 +160,7 @@ select
     'f' || i as feedback_id, 'c' || i as case_id, opened_at as created_at,
     subject as title, product,
     case when i % 2 = 0 then '你好，我的订单还没有收到，客服一直没有回复，请尽快处理，谢谢。'
-        else 'Hello, it has been a week now and nobody has answered. Please tell me what happens next.'
+        else 'Hello, it has been a week and nobody has answered. Please tell me what happens.'
     end as body
 from cases, lateral (select substr(case_id, 2)::int as i) s;
 create or replace view feedback as select * from feedback_rows;
