@@ -583,7 +583,7 @@ def write_built_views(con: duckdb.DuckDBPyConnection, *, is_empty: bool) -> None
     )
     days = ", ".join(
         f"({instant} at time zone time_zone)::date"
-        for instant in ("opened_at", "first_reply_at", "first_solved_at", "last_solved_at")
+        for instant in ("opened_at", "first_reply_at", "first_resolved_at", "last_solved_at")
     )
     con.execute(
         "create or replace view run.built_days as "

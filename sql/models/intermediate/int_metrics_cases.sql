@@ -27,11 +27,8 @@ cases as (
         {{ local_day('opened_at', 'time_zone') }} as opened_date,
         {{ local_day('first_reply_at', 'time_zone') }} as first_reply_date,
         {{ local_day('last_solved_at', 'time_zone') }} as last_solved_date,
-        {{ local_day(
-            'opened_at + to_microseconds('
-            ~ '(first_resolution_minutes * 6e7)::bigint)',
-            'time_zone'
-        ) }} as first_resolved_date
+        {{ local_day('first_resolved_at', 'time_zone') }}
+            as first_resolved_date
     from {{ ref('cases') }}
 
 ),

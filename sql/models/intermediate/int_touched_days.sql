@@ -20,7 +20,7 @@ cases as (
         unnest([
             {{ local_day('cases.opened_at', 'cases.time_zone') }},
             {{ local_day('cases.first_reply_at', 'cases.time_zone') }},
-            {{ local_day('cases.first_solved_at', 'cases.time_zone') }},
+            {{ local_day('cases.first_resolved_at', 'cases.time_zone') }},
             {{ local_day('cases.last_solved_at', 'cases.time_zone') }}
         ]) as day
     from {{ ref('cases') }} as cases

@@ -191,6 +191,8 @@ final as (
         clocks.last_customer_message_at,
         clocks.first_solved_at,
         clocks.last_solved_at,
+        coalesce(clocks.first_solved_at, clocks.first_settled_at)
+            as first_resolved_at,
         if(clocks.present_status = 'closed', clocks.last_closed_at, null)
             as closed_at,
         clocks.updated_at,
