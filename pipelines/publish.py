@@ -150,7 +150,7 @@ def copy_bytes(reader: int, writer: int, size: int) -> None:
 
 
 def check_copy(copy: Path, names: list[str], lake: Lake) -> None:
-    """Open the copy as a reader does and touch every table and view.
+    """Open the copy as a reader does and bind every table and view, which opens their files.
 
     HearbackError that names what cannot be read: the published file then stays as it was.
     """
@@ -173,7 +173,7 @@ def check_copy(copy: Path, names: list[str], lake: Lake) -> None:
         for name in names:
             schema, table = name.split(".", 1)
             try:
-                con.execute(f'select 1 from "{schema}"."{table}" limit 1').fetchall()
+                con.execute(f'select 1 from "{schema}"."{table}" limit 0').fetchall()
             except duckdb.Error as error:
                 raise HearbackError(
                     f"{name} of the build file cannot be read ({first_line(error)}); run "
