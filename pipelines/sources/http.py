@@ -24,7 +24,7 @@ def make_client(
 
     session = Client(
         request_timeout=60,
-        raise_for_status=True,
+        raise_for_status=False,  # the REST client does that itself, after the retries
         request_max_attempts=8,
         request_backoff_factor=0.5,
         request_max_retry_delay=MAX_WAIT_SECONDS,

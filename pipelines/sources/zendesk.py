@@ -134,6 +134,7 @@ def _pull_ticket_events(
             "incremental/ticket_events.json",
             params={"start_time": since, "include": "comment_events"},
         )
+        response.raise_for_status()
         body = response.json()
         end_time = body.get("end_time")
         if end_time is not None:
