@@ -12,15 +12,15 @@ from pipelines.demo.catalog import Agent, Product, Team
 from pipelines.demo.company import DAY, HOUR, OFFSET, User
 from pipelines.demo.texts import CALL_NOTE, Label, Writer
 
-CHANNELS = ("web", "email", "chat", "voice", "twitter", "any_channel")
+CHANNELS = ("web", "email", "chat", "voice", "twitter", "wechat")
 CHANNEL_WEIGHTS = (38, 27, 18, 6, 5, 6)
 VIA_WORDS = {
     "web": "Web form",
     "email": "Mail",
     "chat": "Chat",
     "voice": "Phone call (inbound)",
-    "twitter": "X Corp (Twitter)",
-    "any_channel": "Any channel",
+    "twitter": "Twitter",
+    "wechat": "WeChat",
     "api": "Web service",
     "rule": "Rule",
 }
@@ -30,7 +30,7 @@ STYLE_OF = {
     "chat": "chat",
     "voice": "phone",
     "twitter": "social",
-    "any_channel": "social",
+    "wechat": "chat",
 }
 FIRST_REPLY_HOURS = {"urgent": 0.35, "high": 1.1, "normal": 2.0, "low": 5.0}
 TARGET_HOURS = {"urgent": 1, "high": 4, "normal": 8, "low": 24}
@@ -166,7 +166,7 @@ class Historian:
             ticket.change("group_id", team.group_id),
             ticket.change("priority", self.choose_priority(ticket)),
         )
-        if ticket.channel in ("web", "chat", "any_channel") and rng.random() < 0.5:
+        if ticket.channel in ("web", "chat", "wechat") and rng.random() < 0.5:
             self.bot_says(ticket, at + rng.randint(3, 40))
 
     def choose_priority(self, ticket: Ticket) -> str:
@@ -387,7 +387,7 @@ class Historian:
 
     def score(self, ticket: Ticket, at: int, score: str) -> int:
         comment = None
-        if self.rng.random() < 0.5:
+        if self.rng.random() < 0.5 or ticket.state.get("satisfaction_comment"):
             text = self.say(ticket, f"rate_{score}", at)
             comment = ticket.change("satisfaction_comment", text)
         return ticket.act(

@@ -268,7 +268,7 @@ def make_customer_rows(world: World, now: int, rng: random.Random) -> Rows:
     spoiler.add_changed(records, "unknown_value", "do_not_contact", ("maybe", "???", "see notes"))
     spoiler.add_changed(records, "unknown_value", "vip", ("platinum", "X", "#N/A"))
     spoiler.add_changed(records, "missing_id", "customer_id", ("", "", ""))
-    wrong_days = ("1990-02-31", "1984-00-12", "2001-11-31", "19888-1-1")
+    wrong_days = ("1990-02-31", "1984-00-12", "2001-11-31", "1975-04-31")
     spoiler.add_changed(records, "impossible_date", "birthday", wrong_days)
     spoiler.add_encodings(records, 3)
     spoiler.add_conflicts(records, 3, "email", ("other@example.com", "second@example.org"))

@@ -67,8 +67,8 @@ class Truth:
 def read_labels(directory: Path) -> list[dict[str, Any]]:
     """The label of every feedback item.
 
-    ``{source, source_record_id, part (opening message review survey post), case_id, feedback_type,
-    need, sentiment, priority, language, author_role, created_at}``.
+    ``{source, source_record_id, part (opening message rating review survey post), case_id,
+    feedback_type, need, sentiment, priority, language, author_role, created_at}``.
     """
     with (directory / LABELS_FILE).open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]

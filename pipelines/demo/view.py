@@ -470,6 +470,7 @@ def list_labels(world: World, tickets: list[Ticket], now: int) -> Iterator[dict[
                         "author_role": "bot" if "bot" in ticket.plants else event.author_role,
                         "created_at": to_iso(audit.at),
                     }
+        yield from label_rating(ticket, now)
     for source, part, posts in (
         ("reviews", "review", world.reviews),
         ("app_feedback", "post", world.posts),
@@ -499,6 +500,31 @@ def list_labels(world: World, tickets: list[Ticket], now: int) -> Iterator[dict[
                 "author_role": "customer",
                 "created_at": to_iso(row.answered),
             }
+
+
+def label_rating(ticket: Ticket, now: int) -> Iterator[dict[str, Any]]:
+    """The label of the comment that came with a case's rating, if there is one."""
+    audits = seen(ticket, now)
+    state = state_at(audits)
+    if state.get("satisfaction_comment"):
+        is_good = state["satisfaction_score"] == "good"
+        yield {
+            "source": "helpdesk",
+            "source_record_id": f"rating-{RATING_FIRST_ID + ticket.id}",
+            "part": "rating",
+            "case_id": str(ticket.id),
+            "feedback_type": "praise" if is_good else "complaint",
+            "need": ticket.label.need,
+            "sentiment": "positive" if is_good else "negative",
+            "priority": "low" if is_good else "normal",
+            "language": ticket.language,
+            "author_role": "customer",
+            "created_at": to_iso(rated_at(audits)),
+        }
+
+
+def rated_at(audits: list[Audit]) -> int:
+    return max(a.at for a in audits for e in a.events if e.field == "satisfaction_score")
 
 
 def is_replied(audits: list[Audit]) -> bool:
@@ -534,8 +560,8 @@ def note_cases(truth: Truth, tickets: list[Ticket], now: int) -> None:
         if ticket.plants & {"spam", "test", "bot"}:
             continue
         if state.get("satisfaction_score") == "bad":
-            rated = max(a.at for a in audits for e in a.events if e.field == "satisfaction_score")
-            truth.low_satisfaction.append({"case_id": name, "rated_at": to_iso(rated)})
+            rated = to_iso(rated_at(audits))
+            truth.low_satisfaction.append({"case_id": name, "rated_at": rated})
         if is_replied(audits) or state["status"] in ("solved", "closed"):
             continue
         age = now - ticket.opened

@@ -143,7 +143,12 @@ def test_labelled_messages_are_served(small_world: SmallWorld) -> None:
         str(c["id"]): c for a in acts for c in a["child_events"] if c["event_type"] == "Comment"
     }
     labelled = [r for r in read_labels(small_world.directory) if r["source"] == "helpdesk"]
+    ratings = load_stream(small_world, "satisfaction_ratings")
+    served |= {f"rating-{name}": rating for name, rating in ratings.items() if rating["comment"]}
     assert {row["source_record_id"] for row in labelled} <= set(served)
+    assert sum(row["part"] == "rating" for row in labelled) == sum(
+        rating["comment"] is not None for rating in ratings.values()
+    )
     openings = [row for row in labelled if row["part"] == "opening"]
     assert len(openings) == small_world.truth.counts["helpdesk.tickets"]["valid_ids"]
 
