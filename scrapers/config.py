@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from scrapers.parsing import ParseOptions, check_selectors
+from scrapers.parsing import ParseOptions
+from scrapers.selected import check_selectors
 
 
 class ConfigError(Exception):

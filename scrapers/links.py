@@ -12,7 +12,7 @@ from parsel import Selector
 from scrapy.linkextractors import IGNORED_EXTENSIONS
 from w3lib.url import canonicalize_url, url_query_cleaner
 
-from scrapers.parsing import PAGE_IN_PATH
+from scrapers.identity import PAGE_IN_PATH
 
 TRACKING = (
     "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "gclid", "fbclid",

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scrapers.decoding import decode_page
-from scrapers.parsing import ParsedPage, ParseOptions, check_selectors, parse_page, stable_path
+from scrapers.identity import stable_path
+from scrapers.parsing import ParsedPage, ParseOptions, parse_page
+from scrapers.selected import check_selectors
 
 PAGES = Path(__file__).parent / "pages"
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -95,6 +97,7 @@ def test_reviews_of_a_page(name: str, count: int) -> None:
         ("zh_graph", 0, "language", "zh"),
         ("zh_graph", 1, "created_at", "2025-03-06T12:30:00+00:00"),
         ("de_microdata", 0, "review_id", "bewertung-20417"),
+        ("de_microdata", 0, "url", "https://site.test/p/de_microdata#bewertung-20417"),
         ("de_microdata", 0, "title", "Bequem"),
         ("de_microdata", 0, "body", "Sehr bequem,\naber die Sohle löst sich."),
         ("de_microdata", 0, "author", "Lena"),
@@ -122,6 +125,7 @@ def test_reviews_of_a_page(name: str, count: int) -> None:
         ("sv_list", 2, "rating_max", 100.0),
         ("sv_list", 2, "created_at", "2026-11-17T12:00:00+00:00"),
         ("sv_list", 2, "notes", ["date_relative"]),
+        ("fr_selectors", 0, "url", "https://site.test/p/fr_selectors#avis-1"),
         ("fr_selectors", 0, "title", "Déçu"),
         ("fr_selectors", 0, "body", "Il s'arrête sans raison."),
         ("fr_selectors", 0, "rating", 3.0),
@@ -391,6 +395,7 @@ def test_day_above_twelve_decides_the_order_of_a_page() -> None:
         ({"item": "div["}, "not a CSS selector"),
         ({"itm": "div"}, "unknown"),
         ({"body": "p"}, "selectors.item is missing"),
+        ({"item": "li::text"}, "must select elements"),
     ],
 )
 def test_wrong_selectors_are_explained(selectors: dict[str, str], word: str) -> None:

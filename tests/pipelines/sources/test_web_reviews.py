@@ -254,7 +254,8 @@ def test_start_urls_are_joined_to_base_url() -> None:
 
 
 def test_every_field_of_a_review_is_used_or_ignored_by_name() -> None:
-    from scrapers.parsing import Review, make_record
+    from scrapers.parsing import make_record
+    from scrapers.review import Review
 
     record = make_record(Review("json-ld", 0), "1", "http://a.test/", None)
     payload = set(record) - {"review_id", "page_url", "url"}
