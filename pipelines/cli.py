@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage. Errors are one line on standard error
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import date, datetime
 from enum import StrEnum
@@ -47,6 +48,7 @@ Refresh = Annotated[
     bool, typer.Option("--full-refresh", help="Rebuild everything after raw, not only the new.")
 ]
 DEFAULT_CONFIG = Path("hearback.toml")
+STOPPED = 130  # what shells return for a program that Ctrl-C ended
 
 # Typer carries its own copy of click's errors and names only some of them.
 WrongUsage, CommandError = typer.BadParameter.__mro__[1:3]
@@ -445,7 +447,7 @@ def import_tasks(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
     config: Config = DEFAULT_CONFIG,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
@@ -465,17 +467,24 @@ def execute(arguments: list[str]) -> int:
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(arguments or ["--help"], prog_name="hearback", standalone_mode=False)
+        if code == STOPPED:
+            complain("stopped")
         return code if isinstance(code, int) else 0
     except HearbackError as error:
         complain(error.message)
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         complain("stopped")
-        return 130
+        return STOPPED
     except Exception as error:
-        if not isinstance(error, CommandError):
+        if isinstance(error, CommandError):
+            return explain_usage(error)
+        if os.environ.get("HEARBACK_DEBUG"):
             raise
-        return explain_usage(error)
+        first = (str(error).splitlines() or [""])[0]
+        hint = "a fault in Hearback; HEARBACK_DEBUG=1 shows where"
+        complain(f"{type(error).__name__}: {first} ({hint})")
+        return 1
 
 
 def explain_usage(error: Any) -> int:

@@ -100,6 +100,7 @@ class EmbeddedAirflow:
         kept = self.folder / "port"
         wanted = int(kept.read_text()) if kept.exists() else 8080
         port = find_free_port(wanted)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         kept.write_text(str(port))
         return port
 
