@@ -422,11 +422,14 @@ class Cleaning:
             "where is_opening and exclusion_reason in ('spam', 'test')"
         )
         done = cursor.sql(
-            f"select * exclude (_both, _same, _reason) replace (md5(_both) as text_hash), "
-            f"{duplicates.text_key()} as _text_key from batch"
+            "select * exclude (_same, _reason) replace (md5(_both) as text_hash), "
+            f"{duplicates.key_columns()} from batch"
         ).to_arrow_table()
         cursor.close()
-        return done
+        bands = duplicates.sign_bands(
+            column(done, "_both"), column(done, "_scope"), pc.is_valid(column(done, "_text_key"))
+        )
+        return done.drop_columns(["_both", "_scope"]).append_column("_bands", bands)
 
     # cases --------------------------------------------------------------------------------------
 
@@ -662,7 +665,6 @@ class Cleaning:
             "case_id": ref("coalesce(case_source, source)", "source_case_id"),
             "customer_ref": customer,
             "language": normalise_language("language"),
-            "updated_at": "coalesce(updated_at, created_at)",
             "rating_min": f"case when rating is null then rating_min else {lowest} end",
             "rating_share": f"case when {share} between 0 and 1 then {share} end",
             "text_hash": "null::varchar",
@@ -718,7 +720,7 @@ class Cleaning:
             "source_record_id": "m.source_record_id", "url": "m.url", "channel": "m.channel",
             "case_id": "m.case_id", "customer_ref": "m.customer_ref", "product": "m.product",
             "language": "null::varchar", "created_at": "m.created_at",
-            "updated_at": "m.created_at", "captured_at": "m.captured_at", "title": "m.title",
+            "updated_at": "null::timestamptz", "captured_at": "m.captured_at", "title": "m.title",
             "body": "b.body", "rating": "null::double", "rating_min": "null::double",
             "rating_max": "null::double", "rating_share": "null::double",
             "text_hash": "null::varchar", "is_opening": "m.is_opening",

@@ -4,15 +4,22 @@ Exact duplicates have the same text but for case, white space and punctuation, f
 customer; where the customer is not known, in the same source about the same product. Two known
 customers who use the same words said two things. Rows belong together as long as no gap between
 two is longer than 30 days. Short texts and stock answers ("Great app", 好评) have no duplicates.
+
+Near duplicates, under the same conditions, say almost the same. A new row is compared with what was
+said before and in the same run; what was decided of a stored row stands until the row that it
+points to changes its text or goes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipelines.facts import TEXT_KEYS, Changes, FactStore, day_name
+from pipelines.facts import BANDS, TEXT_KEYS, Changes, FactStore, day_name
 from pipelines.storage import quote, quote_list
 from pipelines.text import STOCK_ANSWERS
 
@@ -21,21 +28,54 @@ if TYPE_CHECKING:
 
 GAP_DAYS = 30
 MIN_LENGTH = 8
+_NEAR_ROWS = 100_000  # rows compared at once: groups are never split, memory stays flat
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+# Whose words: one customer's, else a source's about a product. One customer's reviews of two
+# products are two reviews, also word for word.
+_SCOPE = """concat_ws(chr(31), coalesce(customer_ref, source),
+    case when customer_ref is null or channel in ('review', 'app_store')
+        then coalesce(product, '') end)"""
 
 
-def text_key() -> str:
-    """SQL over feedback rows with ``_same``: what duplicates have in common, NULL if nothing can.
+def key_columns() -> str:
+    """SQL over feedback rows with ``_same``: ``_text_key`` and ``_scope``.
 
-    One customer's reviews of two products are two reviews, also word for word.
+    ``_text_key`` is what duplicates have in common, NULL where a row can have none.
     """
     stock = ", ".join(quote(answer) for answer in sorted(STOCK_ANSWERS))
     return f"""case
-        when exclusion_reason is null and length(_same) >= {MIN_LENGTH} and _same not in ({stock})
-        then md5_number_lower(concat_ws(chr(31), _same,
-            case when customer_ref is null then source else customer_ref end,
-            case when customer_ref is null or channel in ('review', 'app_store')
-                then coalesce(product, '') end))
-    end"""
+            when exclusion_reason is null and length(_same) >= {MIN_LENGTH}
+                and _same not in ({stock})
+            then md5_number_lower(_same || chr(31) || {_SCOPE})
+        end as _text_key,
+        md5_number_lower({_SCOPE}) as _scope"""
+
+
+def sign_bands(texts: pa.Array, scopes: pa.Array, is_wanted: pa.Array) -> pa.Array:
+    """Six keys a text; near duplicates share at least one. NULL if not wanted or too short."""
+    from models.near_duplicates import sign_texts
+
+    rows = np.flatnonzero(is_wanted.to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return pa.nulls(len(texts), pa.list_(pa.uint64()))
+    signed = sign_texts(texts.filter(is_wanted))
+    minima = signed.values.to_numpy().reshape(len(rows), BANDS, -1)
+    keys = np.repeat(scopes.to_numpy()[rows][:, None], BANDS, axis=1)
+    keys ^= np.arange(BANDS, dtype=np.uint64) << np.uint64(56)
+    for number in range(minima.shape[2]):
+        keys = (keys ^ minima[:, :, number]) * _MIX
+        keys ^= keys >> np.uint64(29)
+    is_signed = signed.is_valid().to_numpy(zero_copy_only=False)
+    offsets = np.zeros(len(texts) + 1, np.int32)
+    offsets[rows[is_signed] + 1] = BANDS
+    missing = np.ones(len(texts), bool)
+    missing[rows[is_signed]] = False
+    return pa.ListArray.from_arrays(
+        pa.array(np.cumsum(offsets, dtype=np.int32)),
+        pa.array(keys[is_signed].ravel()),
+        mask=pa.array(missing),
+    )
 
 
 def assign_originals(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Changes) -> None:
@@ -43,32 +83,105 @@ def assign_originals(con: duckdb.DuckDBPyConnection, store: FactStore, changes: 
 
     Works from ``verdict_feedback`` and the stored text keys of the groups that the run touches.
     """
-    lost = "select id from verdict_feedback where kind = 'changed' union all select id from removed_ids"
+    _gather_alike(con, store, changes)
+    _find_firsts(con)
+    near = _find_near(con, store, changes)
+    con.register("near_found", near)
+    rows = con.sql(
+        f"""with known as (
+            from near_found
+            union all by name
+            select id, near_of from said_alike where near_of is not null
+        ),
+        settled as (
+            select
+                f.id, f.is_fresh, f.said_at, f.duplicate_of, f.near_of,
+                coalesce(first_near.near_of, nullif(f.first, f.id)) as original,
+                own.near_of as new_near_of
+            from firsts as f
+            left join known as first_near on f.first = first_near.id
+            left join known as own on f.id = own.id
+            union all by name
+            select
+                v.id, true as is_fresh, v.said_at, null as duplicate_of, null as near_of,
+                n.near_of as original, n.near_of as new_near_of
+            from near_found as n join verdict_feedback as v on n.id = v.id
+            where n.id not in (select id from firsts)
+        )
+        select
+            cast(s.said_at as date) as day, s.is_fresh, list(s.id) as ids,
+            list(nullif(coalesce(t.original, s.original), s.id)) as originals,
+            list(s.new_near_of) as nears
+        from settled as s left join settled as t on s.original = t.id
+        where (s.is_fresh and s.original is not null)
+            or (not s.is_fresh and (
+                s.original is distinct from s.duplicate_of
+                or s.new_near_of is distinct from s.near_of
+            ))
+        group by all"""
+    ).fetchall()
+    con.unregister("near_found")
+    fresh = []
+    for day, is_fresh, ids, originals, nears in rows:
+        columns = [pa.array(values, pa.string()) for values in (ids, originals, nears)]
+        table = pa.table(columns, names=["id", "duplicate_of", "near_of"])
+        if is_fresh:
+            fresh.append(table)
+        else:
+            changes.patched[day_name(day)] = table
+    if fresh:
+        changes.originals = pa.concat_tables(fresh).combine_chunks()
+
+
+def _gather_alike(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Changes) -> None:
+    """The table ``said_alike``: fresh rows, and stored rows of the groups that the run touches."""
+    con.execute(
+        "create or replace table lost_ids as select id from verdict_feedback "
+        "where kind = 'changed' union select id from removed_ids"
+    )
     con.execute(
         "create or replace table touched_keys as select distinct text_key from verdict_feedback "
         "where kind in ('new', 'changed') and text_key is not null"
     )
-    near = store.files(TEXT_KEYS, changes.dropped)
-    if near:
+    files = store.files(TEXT_KEYS)
+    con.execute("create or replace table lost_texts (id varchar)")
+    dropped = store.files(TEXT_KEYS, changes.dropped)
+    if dropped:
+        lost = f"read_parquet({quote_list(dropped)}) where feedback_id in (select id from lost_ids)"
+        con.execute(f"insert into touched_keys select text_key from {lost} and text_key is not null")
+        # A row whose text changed or that goes is nobody's near original any more.
         con.execute(
-            f"insert into touched_keys select text_key from read_parquet({quote_list(near)}) "
-            f"where text_key is not null and feedback_id in ({lost})"
+            f"""insert into lost_texts
+            select l.feedback_id from (select feedback_id, text_key from {lost}) as l
+            left join verdict_feedback as v on l.feedback_id = v.id
+            where l.text_key is distinct from v.text_key"""
+        )
+        con.execute(
+            f"insert into touched_keys select text_key from read_parquet({quote_list(files)}) "
+            "where near_of in (select id from lost_texts)"
         )
     con.execute(
         """create or replace table said_alike as
-        select id, text_key, said_at, null::varchar as duplicate_of, true as is_fresh
+        select
+            id, text_key, said_at, null::varchar as duplicate_of, null::varchar as near_of,
+            true as is_fresh
         from verdict_feedback where kind in ('new', 'changed') and text_key is not null"""
     )
-    files = store.files(TEXT_KEYS)
     if files:
         con.execute(
             f"""insert into said_alike
-            select feedback_id, text_key, said_at, duplicate_of, false
+            select feedback_id, text_key, said_at, duplicate_of, near_of, false
             from read_parquet({quote_list(files)})
-            where text_key in (select text_key from touched_keys) and feedback_id not in ({lost})"""
+            where text_key in (select text_key from touched_keys)
+                and feedback_id not in (select id from lost_ids)"""
         )
-    rows = con.sql(
-        f"""with repeated as (
+
+
+def _find_firsts(con: duckdb.DuckDBPyConnection) -> None:
+    """The table ``firsts``: rows with company, or that point somewhere, and the first of theirs."""
+    con.execute(
+        f"""create or replace table firsts as
+        with repeated as (
             select text_key from said_alike group by text_key
             having count(*) > 1 or max(duplicate_of) is not null
         ),
@@ -88,38 +201,162 @@ def assign_originals(con: duckdb.DuckDBPyConnection, store: FactStore, changes: 
                     rows between unbounded preceding and current row
                 ) as spell
             from gaps
-        ),
-        found as (
-            select
-                *,
-                nullif(
-                    first_value(id) over (
-                        partition by text_key, spell order by said_at nulls last, id
-                    ),
-                    id
-                ) as original
-            from spells
         )
-        select cast(said_at as date) as day, is_fresh, list(id) as ids, list(original) as originals
-        from found
-        where (is_fresh and original is not null)
-            or (not is_fresh and original is distinct from duplicate_of)
-        group by day, is_fresh"""
+        select
+            *, first_value(id) over (
+                partition by text_key, spell order by said_at nulls last, id
+            ) as first
+        from spells"""
+    )
+    con.execute(
+        "update said_alike set near_of = null where near_of in (select id from lost_texts)"
+    )
+
+
+def _find_near(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Changes) -> pa.Table:
+    """(id, near_of) of fresh rows that say almost what an earlier row says."""
+    from models.near_duplicates import find_near_duplicates
+
+    none = pa.table({"id": pa.array([], pa.string()), "near_of": pa.array([], pa.string())})
+    con.execute(
+        """create or replace table fresh_bands as
+        select id, unnest(bands) as band, said_at from verdict_feedback
+        where kind in ('new', 'changed') and bands is not null
+            and id not in (select id from firsts where id <> first)"""
+    )
+    reach = con.sql(
+        f"""select
+            cast(min(said_at) - interval {GAP_DAYS} days as date),
+            cast(max(said_at) + interval {GAP_DAYS} days as date)
+        from fresh_bands"""
     ).fetchall()
-    fresh_ids: list[str] = []
-    fresh_originals: list[str] = []
-    for day, is_fresh, ids, originals in rows:
-        if is_fresh:
-            fresh_ids += ids
-            fresh_originals += originals
-        else:
-            changes.patched[day_name(day)] = (
-                pa.array(ids, pa.string()),
-                pa.array(originals, pa.string()),
+    begin, end = reach[0]
+    con.execute(
+        "create or replace table stored_near (id varchar, day date, band ubigint, original varchar)"
+    )
+    if begin is not None:
+        days = [day for day in store.text_keys if str(begin) <= day <= str(end)]
+        files = store.files(TEXT_KEYS, days)
+        if files:
+            con.execute(
+                f"""insert into stored_near
+                select feedback_id, cast(said_at as date), band, coalesce(duplicate_of, feedback_id)
+                from (
+                    select feedback_id, said_at, duplicate_of, unnest(bands) as band
+                    from read_parquet({quote_list(files)})
+                    where feedback_id not in (select id from lost_ids)
+                ) where band in (select band from fresh_bands)"""
             )
-    if fresh_ids:
-        changes.originals = (
-            pa.array(fresh_ids, pa.string()),
-            pa.array(fresh_originals, pa.string()),
+    con.execute(
+        """create or replace table near_candidates as
+        with shared as (
+            select band from fresh_bands group by band having count(*) > 1
+            union select band from stored_near
         )
-    con.execute("drop table said_alike")
+        select distinct id, cast(said_at as date) as day from fresh_bands
+        where band in (select band from shared)"""
+    )
+    con.execute("drop table fresh_bands")
+    fresh_days = con.sql("select day, list(id) from near_candidates group by day").fetchall()
+    if not fresh_days:
+        return none
+    found = []
+    stored = _read_stored_texts(con, store)
+    for part in _split_groups(pa.concat_tables(_read_fresh_texts(store, fresh_days))):
+        groups = pc.unique(part["group_key"])
+        known = stored.filter(pc.is_in(stored["group_key"], value_set=groups))
+        near = find_near_duplicates(part, known)
+        if len(near):
+            found.append(_drop_distant(near, pa.concat_tables([part, known])))
+    if not found:
+        return none
+    con.register("pairs", pa.concat_tables(found))
+    pairs = con.sql(
+        """select p.feedback_id as id, any_value(coalesce(s.original, p.duplicate_of)) as near_of
+        from pairs as p left join stored_near as s on p.duplicate_of = s.id
+        where coalesce(s.original, p.duplicate_of) <> p.feedback_id
+        group by p.feedback_id"""
+    ).to_arrow_table()
+    con.unregister("pairs")
+    return pairs
+
+
+def _drop_distant(near: pa.Table, rows: pa.Table) -> pa.Table:
+    """Only pairs that were said within the gap of each other."""
+    times = rows["created_at"].combine_chunks()
+    ids = rows["feedback_id"].combine_chunks()
+    one, other = (
+        times.take(pc.index_in(near[name], value_set=ids).combine_chunks()).cast(pa.int64())
+        for name in ("feedback_id", "duplicate_of")
+    )
+    gap = pc.abs(pc.subtract(one, other))
+    return near.filter(pc.less_equal(gap, GAP_DAYS * 86_400_000_000))
+
+
+def _text_table(table: pa.Table) -> pa.Table:
+    """feedback_id, group_key, created_at, text of fact rows."""
+    customer, product = table["customer_ref"], pc.fill_null(table["product"], "")
+    is_split = pc.or_(
+        pc.is_null(customer),
+        pc.fill_null(pc.is_in(table["channel"], value_set=pa.array(["review", "app_store"])), False),
+    )
+    scope = pc.binary_join_element_wise(
+        pc.coalesce(customer, table["source"]), pc.if_else(is_split, product, ""), "\x1f"
+    )
+    text = pc.binary_join_element_wise(
+        pc.fill_null(table["title"], ""), pc.fill_null(table["body"], ""), "\x1f"
+    )
+    return pa.table(
+        {
+            "feedback_id": table["feedback_id"],
+            "group_key": scope,
+            "created_at": pc.coalesce(table["created_at"], table["captured_at"]),
+            "text": text,
+        }
+    )
+
+
+_TEXT_COLUMNS = (
+    "feedback_id", "customer_ref", "source", "channel", "product", "title", "body", "created_at",
+    "captured_at",
+)  # fmt: skip
+
+
+def _read_fresh_texts(store: FactStore, days: list[tuple[Any, list[str]]]) -> list[pa.Table]:
+    texts = []
+    for day, ids in days:
+        wanted = pa.array(ids, pa.string())
+        for piece in store.spools["feedback"].read(day_name(day)):
+            rows = piece.filter(pc.is_in(piece["feedback_id"], value_set=wanted))
+            if len(rows):
+                texts.append(_text_table(rows.select(list(_TEXT_COLUMNS))))
+    return texts
+
+
+def _read_stored_texts(con: duckdb.DuckDBPyConnection, store: FactStore) -> pa.Table:
+    days = [day_name(day) for (day,) in con.sql("select distinct day from stored_near").fetchall()]
+    files = store.files("feedback", days)
+    columns = ", ".join(_TEXT_COLUMNS)
+    if not files:
+        columns = store.relation("feedback", columns, "false")
+        return _text_table(con.sql(columns).to_arrow_table())
+    return _text_table(
+        con.sql(
+            f"select {columns} from read_parquet({quote_list(files)}) "
+            "where feedback_id in (select id from stored_near)"
+        ).to_arrow_table()
+    )
+
+
+def _split_groups(rows: pa.Table) -> Iterator[pa.Table]:
+    """Parts of about _NEAR_ROWS rows in which no group is split."""
+    if len(rows) <= _NEAR_ROWS:
+        yield rows
+        return
+    rows = rows.sort_by("group_key").combine_chunks()
+    groups = pc.run_end_encode(rows["group_key"].combine_chunks()).run_ends.to_numpy()
+    begin = 0
+    while begin < len(rows):
+        end = int(groups[min(np.searchsorted(groups, begin + _NEAR_ROWS), len(groups) - 1)])
+        yield rows.slice(begin, end - begin)
+        begin = end

@@ -41,13 +41,29 @@ ROW_GROUP = 65_536
 # Columns that say when and by what a row came, not what it says.
 _NOT_CONTENT = frozenset({"captured_at", "changed_in", "duplicate_of"})
 
+# Columns whose values repeat; ids and texts only lose time in a dictionary.
+_REPEATED = [
+    "source", "source_kind", "channel", "product", "language", "exclusion_reason", "priority",
+    "status", "source_group", "assignee_ref", "event_type", "actor_role", "opened_by_role", "kind",
+    "survey_id", "question_id", "region", "segment", "currency", "role", "team", "changed_in",
+    "rating", "rating_min", "rating_max", "rating_share",
+]  # fmt: skip
+
 TEXT_KEYS = "text_keys"
+BANDS = 6
+# Helper columns of spooled feedback: what its text is found by.
+_KEY_FIELDS = [
+    pa.field("_text_key", pa.uint64()),  # NULL: too short or excluded, has no duplicates
+    pa.field("_bands", pa.list_(pa.uint64())),  # near duplicates share one; NULL: has none
+]
 TEXT_KEY_SCHEMA = pa.schema(
     [
         pa.field("feedback_id", pa.string()),
-        pa.field("text_key", pa.uint64()),  # NULL: too short or excluded, has no duplicates
+        pa.field("text_key", pa.uint64()),
         pa.field("said_at", FACTS["feedback"].field("created_at").type),
+        pa.field("bands", pa.list_(pa.uint64())),
         pa.field("duplicate_of", pa.string()),
+        pa.field("near_of", pa.string()),  # the row that says almost the same; NULL: none
     ]
 )
 
@@ -66,6 +82,18 @@ def day_name(day: Any) -> str:
     return "all" if day is None else str(day)
 
 
+def set_originals(table: pa.Table, found: pa.Table) -> pa.Table:
+    """Set duplicate_of (and near_of, if the table has it) of the rows that found names by id."""
+    place = pc.index_in(table["feedback_id"], value_set=found["id"].combine_chunks())
+    is_found = pc.is_valid(place)
+    for name in ("duplicate_of", "near_of"):
+        if name in table.column_names:
+            values = found[name].combine_chunks().take(place.combine_chunks())
+            at = table.column_names.index(name)
+            table = table.set_column(at, name, pc.if_else(is_found, values, table[name]))
+    return table
+
+
 def make_empty(con: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema) -> str:
     """An empty table that every cursor sees; returns its name."""
     con.register("empty_rows", schema.empty_table())
@@ -78,8 +106,8 @@ class Spool:
     """Rows of one entity put aside on disk by day, so that memory stays flat.
 
     Batches have the entity's fact columns and ``_day``, ``_origin`` (the staging entity),
-    ``_is_new`` (read in this run for the first time) and, for feedback, ``_text_key``. Keys go to
-    the table ``keys_<entity>``: id, day, hash, source, origin, is_new, updated_at, captured_at.
+    ``_is_new`` (read in this run for the first time) and, for feedback, ``_text_key`` and
+    ``_bands``. Keys go to the table ``keys_<entity>``: id, day, hash, source, origin, is_new, updated_at, captured_at.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, entity: str, folder: Path) -> None:
@@ -89,14 +117,14 @@ class Spool:
         names = fact_columns(entity)
         self.schema = pa.schema([FACTS[entity].field(name) for name in names])
         if entity == "feedback":
-            self.schema = self.schema.append(pa.field("_text_key", pa.uint64()))
+            self.schema = pa.schema([*self.schema, *_KEY_FIELDS])
         self._path = folder / f"{entity}.arrow"
         self._writer: Any = None
         self._reader: Any = None
         self._places: dict[str, list[int]] = defaultdict(list)
         self._count = 0
         self._lock = threading.Lock()
-        text_key = ", text_key ubigint, said_at timestamptz" if entity == "feedback" else ""
+        text_key = ", text_key ubigint, bands ubigint[], said_at timestamptz" if entity == "feedback" else ""
         con.execute(
             f"create or replace table keys_{entity} (id varchar, day date, hash ubigint, "
             "source varchar, origin varchar, is_new boolean, updated_at timestamptz, "
@@ -115,7 +143,7 @@ class Spool:
             "captured_at" if "captured_at" in names else "null",
         ]  # fmt: skip
         if self.entity == "feedback":
-            columns += ["_text_key", "coalesce(created_at, captured_at)"]
+            columns += ["_text_key", "_bands", "coalesce(created_at, captured_at)"]
         cursor = self.con.cursor()
         cursor.register("batch", batch)
         cursor.execute(f"insert into keys_{self.entity} select {', '.join(columns)} from batch")
@@ -162,9 +190,10 @@ class Changes:
     fresh: dict[str, int] = field(default_factory=dict)  # rows to take from the spool
     skipped: dict[str, pa.Array] = field(default_factory=dict)  # rows of the spool not to take
     dropped: dict[str, pa.Array] = field(default_factory=dict)  # stored rows that go
-    # stored rows whose original is another one now: (ids, duplicate_of)
-    patched: dict[str, tuple[pa.Array, pa.Array]] = field(default_factory=dict)
-    originals: tuple[pa.Array, pa.Array] | None = None  # of fresh rows: (ids, duplicate_of)
+    # stored rows whose original is another one now, and fresh rows that have one:
+    # tables of id, duplicate_of, near_of
+    patched: dict[str, pa.Table] = field(default_factory=dict)
+    originals: pa.Table | None = None
 
     @property
     def days(self) -> list[str]:
@@ -208,7 +237,7 @@ class FactStore:
             self.partitions, self.text_keys = {}, {}
 
     def remove_strays(self) -> None:
-        """Remove what a killed run left behind: files that no manifest names or has named lately."""
+        """Remove what a killed run left: files that no manifest names or has named lately."""
         named = [entry for days in self.partitions.values() for entry in days.values()]
         self.lake.remove_strays(LAYER, [*named, *self.text_keys.values(), *self.superseded])
 
@@ -245,18 +274,25 @@ class FactStore:
         (new, changed, unchanged, or older: the stored one is newer).
         """
         self.spool(entity).close()
-        con, key = self.con, FACT_KEYS[entity]
+        con = self.con
         con.execute(f"create or replace table removed_ids as select distinct id from ({removed})")
-        self._find_stored(entity)
+        if not self._find_stored(entity):
+            con.execute(f"drop view if exists verdict_{entity}")
+            con.execute(
+                f"create view verdict_{entity} as select *, null::date as old_day, 'new' as kind "
+                f"from keys_{entity}"
+            )
+            changes = Changes()
+            changes.fresh = self._count_fresh(entity)
+            return changes
         con.execute(
             f"""create or replace table verdict_{entity} as
             select
                 k.*, s.day as old_day, s.id is not null as is_stored,
                 case
                     when s.id is null then 'new'
-                    when k.updated_at < s.updated_at
-                        or (k.updated_at = s.updated_at and k.captured_at < s.captured_at)
-                        then 'older'
+                    when row(coalesce(k.updated_at, '-infinity'), k.captured_at)
+                        < row(coalesce(s.updated_at, '-infinity'), s.captured_at) then 'older'
                     when k.hash = s.hash then 'unchanged'
                     else 'changed'
                 end as kind
@@ -264,13 +300,7 @@ class FactStore:
         )
         con.execute(f"drop table keys_{entity}")
         changes = Changes()
-        changes.fresh = {
-            day_name(day): rows
-            for day, rows in con.sql(
-                f"select day, count(*) from verdict_{entity} where kind in ('new', 'changed') "
-                "group by day"
-            ).fetchall()
-        }
+        changes.fresh = self._count_fresh(entity)
         changes.skipped = _by_day(
             con.sql(
                 f"select day, list(id) from verdict_{entity} where kind in ('unchanged', 'older') "
@@ -287,11 +317,20 @@ class FactStore:
                 ) group by day"""
             ).fetchall()
         )
-        assert key
         return changes
 
-    def _find_stored(self, entity: str) -> None:
-        """The table ``stored``: id, day, hash, updated_at, captured_at of rows met again."""
+    def _count_fresh(self, entity: str) -> dict[str, int]:
+        rows = self.con.sql(
+            f"select day, count(*) from verdict_{entity} where kind in ('new', 'changed') "
+            "group by day"
+        ).fetchall()
+        return {day_name(day): count for day, count in rows}
+
+    def _find_stored(self, entity: str) -> bool:
+        """The table ``stored``: id, day, hash, updated_at, captured_at of rows met again.
+
+        False, and no table, if none is.
+        """
         con, key = self.con, FACT_KEYS[entity]
         days = self.partitions.get(entity, {})
         hits: list[tuple[str]] = []
@@ -313,11 +352,7 @@ class FactStore:
                 f"filename = true) where {key} in (select id from wanted_ids)"
             ).fetchall()
         if not hits:
-            con.execute(
-                "create or replace table stored (id varchar, day date, hash ubigint, "
-                "updated_at timestamptz, captured_at timestamptz)"
-            )
-            return
+            return False
         names = FACTS[entity].names
         con.execute(
             f"""create or replace table stored as
@@ -329,6 +364,7 @@ class FactStore:
             join fact_files as f on p.filename = f.path
             where {key} in (select id from wanted_ids)"""
         )
+        return True
 
     # writing ------------------------------------------------------------------------------------
 
@@ -387,15 +423,13 @@ class FactStore:
         found = changes.patched.get(day)
         if found is None:
             return table
-        ids, originals = found
-        place = pc.index_in(table["feedback_id"], value_set=ids)
-        is_patched = pc.is_valid(place)
-        patches = {"duplicate_of": originals.take(place.combine_chunks())}
+        table = set_originals(table, found)
         if "changed_in" in table.column_names:
-            patches["changed_in"] = pa.scalar(self.version, pa.int64())
-        for name, value in patches.items():
-            at = table.column_names.index(name)
-            table = table.set_column(at, name, pc.if_else(is_patched, value, table[name]))
+            is_patched = pc.is_in(table["feedback_id"], value_set=found["id"])
+            version = pa.scalar(self.version, pa.int64())
+            at = table.column_names.index("changed_in")
+            changed_in = pc.if_else(is_patched, version, table["changed_in"])
+            table = table.set_column(at, "changed_in", changed_in)
         return table
 
     def _merge_day(
@@ -412,20 +446,26 @@ class FactStore:
             return
         skipped = changes.skipped.get(day)
         for piece in self.spools[entity].read(day):
+            rows = piece
             if skipped is not None:
-                piece = piece.filter(pc.invert(pc.is_in(piece[key], value_set=skipped)))
-            if changes.originals is not None:
-                ids, originals = changes.originals
-                place = pc.index_in(piece[key], value_set=ids).combine_chunks()
-                at = piece.column_names.index("duplicate_of")
-                piece = piece.set_column(at, "duplicate_of", originals.take(place))
+                rows = rows.filter(pc.invert(pc.is_in(rows[key], value_set=skipped)))
             if entity == "feedback":
-                said_at = pc.coalesce(piece["created_at"], piece["captured_at"])
-                columns = [piece[key], piece["_text_key"], said_at, piece["duplicate_of"]]
-                keys.append(pa.table(columns, schema=TEXT_KEY_SCHEMA))
-                piece = piece.drop_columns("_text_key")
-            version = pa.repeat(pa.scalar(self.version, pa.int64()), piece.num_rows)
-            yield piece.append_column(schema.field("changed_in"), version)
+                columns = {
+                    "feedback_id": rows[key],
+                    "text_key": rows["_text_key"],
+                    "said_at": pc.coalesce(rows["created_at"], rows["captured_at"]),
+                    "bands": rows["_bands"],
+                    "duplicate_of": rows["duplicate_of"],
+                    "near_of": pa.nulls(len(rows), pa.string()),
+                }
+                found = pa.table(columns, schema=TEXT_KEY_SCHEMA)
+                rows = rows.drop_columns(["_text_key", "_bands"])
+                if changes.originals is not None:
+                    found = set_originals(found, changes.originals)
+                    rows = set_originals(rows, changes.originals)
+                keys.append(found)
+            version = pa.repeat(pa.scalar(self.version, pa.int64()), len(rows))
+            yield rows.append_column(schema.field("changed_in"), version)
 
     def _write_pieces(
         self, name: str, day: str, schema: pa.Schema, pieces: Iterator[pa.Table]
@@ -438,7 +478,9 @@ class FactStore:
             with (
                 explain_disk_errors(new.relative),
                 self.lake.fs.open(new.temporary, "wb") as sink,
-                pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+                pq.ParquetWriter(
+                    sink, schema, compression="zstd", use_dictionary=_REPEATED
+                ) as writer,
             ):
                 for piece in pieces:
                     rows += piece.num_rows
@@ -467,7 +509,8 @@ class FactStore:
             return
         version = self.version if self.is_changed else self.old_version
         oldest = self.now - timedelta(days=KEEP_DAYS)
-        kept, expired = [], []
+        kept: list[Superseded] = []
+        expired: list[Superseded] = []
         for entry in self.superseded:
             is_expired = (
                 version - entry["superseded_in"] > KEEP_VERSIONS

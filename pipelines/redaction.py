@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +19,7 @@ KINDS = ("email", "phone", "id_card", "bank_card", "ip_address")
 
 # Full-width forms are matched as their ASCII twins, one character for one, so that spans still fit.
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
-_WIDE_SIGN = re.compile("[\uff01-\uff5e\u3000]")
+_WIDE_SIGN = re.compile("[０-９Ａ-Ｚａ-ｚ＠．－＋]|[（](?=[0-9])")
 
 # RE2: any row that a rule below could match. Seven digits with at most three signs between.
 CANDIDATE = (
@@ -36,6 +36,7 @@ _EMAIL = re.compile(
     r"(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
+_SPELT_AT = re.compile(r"[\[(]\s?at\s?[\])]", re.IGNORECASE)
 _IPV4 = re.compile(r"(?<![0-9A-Za-z_.])\d{1,3}(?:\.\d{1,3}){3}(?![0-9A-Za-z_]|\.\d)")
 _IPV6 = re.compile(
     r"(?<![0-9A-Za-z_:.])(?=[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{6,39}"
@@ -50,9 +51,11 @@ _GROUPED = re.compile(r"\d{4}[ \-]\d{4}[ \-]\d{4}[ \-]\d{2,7}|\d{4}[ \-]\d{6}[ \
 
 _EDGE = r"(?<![0-9A-Za-z_])(?<![A-Za-z0-9][\-_/.#=])"
 _END = r"(?![0-9A-Za-z_]|[\-./:]\d)"
-_PHONES = tuple(
-    re.compile(_EDGE + shape + _END)
-    for shape in (
+_PHONE = re.compile(
+    _EDGE
+    + "(?:"
+    + "|".join(
+        (
         # Chinese mobile
         r"(?:(?:\+|00)?86[ \-]?)?1[3-9]\d[ \-]?\d{4}[ \-]?\d{4}",
         # Chinese landline with its area code
@@ -73,8 +76,13 @@ _PHONES = tuple(
         r"0[1-9](?:[ .\-]\d{2}){4}",
         # India
         r"[6-9]\d{4} \d{5}",
+        )
     )
+    + ")"
+    + _END
 )
+# Where phones and cards can be: signs that numbers are written with, seven digits at least.
+_RUN = re.compile(r"[+(]{0,2}\d(?:[ ().\-+转]{0,3}\d){6,}")
 _LABELLED_DIGITS = re.compile(r"(?<![0-9A-Za-z])\(?\d(?:[ ()\-]{0,2}\d){5,18}" + _END)
 
 # What stands right in front of a number says what the number is.
@@ -141,72 +149,87 @@ def id_card_holds(number: str) -> bool:
     return "10X98765432"[total % 11] == number[17].upper()
 
 
+Span = tuple[int, int]
+
+
 def _digits(text: str) -> str:
-    return "".join(sign for sign in text if sign.isdigit())
+    return "".join(filter(str.isdigit, text))
 
 
 def _before(text: str, start: int) -> str:
     return text[max(0, start - _LOOK_BACK) : start]
 
 
-def _find_emails(text: str) -> Iterable[tuple[int, int]]:
-    return (match.span() for match in _EMAIL.finditer(text))
+def _find_emails(text: str, runs: list[Span]) -> Iterator[Span]:
+    if "@" in text or _SPELT_AT.search(text):
+        yield from (match.span() for match in _EMAIL.finditer(text))
 
 
-def _find_addresses(text: str) -> Iterable[tuple[int, int]]:
-    for match in _IPV4.finditer(text):
-        if all(int(part) < 256 for part in match[0].split(".")) and not _IS_VERSION.search(
-            _before(text, match.start())
-        ):
+def _find_addresses(text: str, runs: list[Span]) -> Iterator[Span]:
+    if text.count(".") >= 3:
+        for match in _IPV4.finditer(text):
+            if all(int(part) < 256 for part in match[0].split(".")) and not _IS_VERSION.search(
+                _before(text, match.start())
+            ):
+                yield match.span()
+    if text.count(":") >= 2:
+        for match in _IPV6.finditer(text):
+            groups = [group for group in match[0].split(":") if group]
+            if len(groups) < 3 or ("::" not in match[0] and len(groups) != 8):
+                continue
+            try:
+                ipaddress.IPv6Address(match[0])
+            except ValueError:
+                continue
             yield match.span()
-    for match in _IPV6.finditer(text):
-        groups = [group for group in match[0].split(":") if group]
-        if len(groups) < 3 or ("::" not in match[0] and len(groups) != 8):
+
+
+def _find_id_cards(text: str, runs: list[Span]) -> Iterator[Span]:
+    for start, end in runs:
+        if end - start < 17:
             continue
-        try:
-            ipaddress.IPv6Address(match[0])
-        except ValueError:
+        for match in _ID_CARD.finditer(text, start, end + 3):
+            number = match[0].replace(" ", "").replace("-", "")
+            if id_card_holds(number) or _IS_ID_CARD.search(_before(text, match.start())):
+                yield match.span()
+
+
+def _find_bank_cards(text: str, runs: list[Span]) -> Iterator[Span]:
+    for start, end in runs:
+        if end - start < 12:
             continue
-        yield match.span()
+        for match in _BANK_CARD.finditer(text, start, end + 3):
+            number, before = _digits(match[0]), _before(text, match.start())
+            is_shaped = bool(_ISSUER.fullmatch(number))
+            if _IS_BANK_CARD.search(before):
+                is_card = is_shaped or luhn_holds(number) or len(number) >= 15
+            else:
+                is_card = is_shaped and luhn_holds(number)
+                is_grouped = bool(_GROUPED.fullmatch(match[0]))
+                is_card = is_card and (is_grouped or not _IS_REFERENCE.search(before))
+            if is_card:
+                yield match.span()
 
 
-def _find_id_cards(text: str) -> Iterable[tuple[int, int]]:
-    for match in _ID_CARD.finditer(text):
-        number = re.sub(r"[ \-]", "", match[0])
-        if id_card_holds(number) or _IS_ID_CARD.search(_before(text, match.start())):
-            yield match.span()
-
-
-def _find_bank_cards(text: str) -> Iterable[tuple[int, int]]:
-    for match in _BANK_CARD.finditer(text):
-        number, before = _digits(match[0]), _before(text, match.start())
-        is_shaped = bool(_ISSUER.fullmatch(number))
-        if _IS_BANK_CARD.search(before):
-            is_card = is_shaped or luhn_holds(number) or len(number) >= 15
-        else:
-            is_grouped = bool(_GROUPED.fullmatch(match[0]))
-            is_card = is_shaped and luhn_holds(number)
-            is_card = is_card and (is_grouped or not _IS_REFERENCE.search(before))
-        if is_card:
-            yield match.span()
-
-
-def _find_phones(text: str) -> Iterable[tuple[int, int]]:
-    for shape in _PHONES:
-        for match in shape.finditer(text):
+def _find_phones(text: str, runs: list[Span]) -> Iterator[Span]:
+    for start, end in runs:
+        # The end leaves room for what the rules look ahead for, and for an extension.
+        for match in _PHONE.finditer(text, start, end + 12):
             if not 8 <= len(_digits(match[0])) <= 17 or _DATE.search(match[0]):
                 continue
-            if match[0][0] == "+" or not _IS_REFERENCE.search(_before(text, match.start())):
-                yield match.span()
-    for match in _LABELLED_DIGITS.finditer(text):
-        if 7 <= len(_digits(match[0])) <= 15 and not _DATE.search(match[0]):
             before = _before(text, match.start())
-            if _IS_PHONE.search(before) and not _IS_REFERENCE.search(before):
+            is_version = "." in match[0] and _IS_VERSION.search(before)
+            if match[0][0] == "+" or not (is_version or _IS_REFERENCE.search(before)):
                 yield match.span()
+        for match in _LABELLED_DIGITS.finditer(text, start, end + 12):
+            if 7 <= len(_digits(match[0])) <= 15 and not _DATE.search(match[0]):
+                before = _before(text, match.start())
+                if _IS_PHONE.search(before) and not _IS_REFERENCE.search(before):
+                    yield match.span()
 
 
 # In this order: a later rule never takes a part of what an earlier one has taken.
-_FINDERS: dict[str, Callable[[str], Iterable[tuple[int, int]]]] = {
+_FINDERS: dict[str, Callable[[str, list[Span]], Iterator[Span]]] = {
     "email": _find_emails,
     "ip_address": _find_addresses,
     "id_card": _find_id_cards,
@@ -215,42 +238,38 @@ _FINDERS: dict[str, Callable[[str], Iterable[tuple[int, int]]]] = {
 }
 
 
-def redact_text(text: str, kinds: Iterable[str] = KINDS) -> str:
+def redact_text(text: str, kinds: Collection[str] = KINDS) -> str:
     """The text with each piece of personal data replaced by its tag, such as ``<phone>``."""
     flat = text.translate(_WIDE) if _WIDE_SIGN.search(text) else text
-    wanted = set(kinds)
+    runs = [match.span() for match in _RUN.finditer(flat)]
     taken: list[tuple[int, int, str | None]] = []
-    if "://" in flat or "www." in flat.lower():
+    if "://" in flat or "www." in flat:
         taken = [
             (*match.span(), None)
             for match in _URL.finditer(flat)
             if not _URL_MAY_HOLD.search(match[0]) and "@" not in match[0]
         ]
     for kind, find in _FINDERS.items():
-        if kind not in wanted:
+        if kind not in kinds:
             continue
-        if kind == "email" and "@" not in flat and "at" not in flat.lower():
-            continue
-        for start, end in find(flat):
+        for start, end in find(flat, runs):
             is_free = all(end <= begin or start >= stop for begin, stop, _ in taken)
-            if is_free or (kind == "ip_address" and "//" in _before(flat, start)[-2:]):
+            if is_free or (kind == "ip_address" and flat[start - 2 : start] == "//"):
                 taken.append((start, end, kind))
+    if not taken:
+        return text
     for start, end, tag in sorted(taken, key=lambda span: span[0], reverse=True):
         if tag is not None:
             text = f"{text[:start]}<{tag}>{text[end:]}"
     return text
 
 
-def redact_texts(texts: pa.Array, kinds: Iterable[str] = KINDS) -> pa.Array:
-    """Redact an Arrow array of strings; NULL stays NULL, rows without candidates are not touched."""
-    wanted = tuple(kinds)
-    if not wanted:
+def redact_texts(texts: pa.Array, kinds: Collection[str] = KINDS) -> pa.Array:
+    """Redact an Arrow array of strings. NULL stays NULL, rows without candidates are not touched."""
+    if not kinds:
         return texts
-    return change_where(
-        texts,
-        pc.match_substring_regex(texts, CANDIDATE),
-        lambda text: redact_text(text, wanted),
-    )
+    may_hold = pc.match_substring_regex(texts, CANDIDATE)
+    return change_where(texts, may_hold, lambda text: redact_text(text, kinds))
 
 
 def change_where(texts: pa.Array, mask: pa.Array, change: Callable[[str], str]) -> pa.Array:

@@ -16,13 +16,17 @@ import pyarrow.compute as pc
 
 from pipelines.redaction import change_where
 
+_QUOTE_SIGNS = (
+    r"(?m:^>)|wrote:|写道|寫道|(?i:original message|forwarded message|reply above this line)"
+    r"|(?i:sent from my)|原始邮件|转发邮件|回复的邮件|发自我|来自我的|从我的|Get Outlook|(?m:^--)"
+    r"|(?m:^(?:From|发件人) ?[:：])|____"
+)
+_MAY_QUOTE = re.compile(_QUOTE_SIGNS)
 # RE2: rows that clean_text would change. All that is not caught here is clean already.
 _NEEDS_CLEANING = (
     r"[\x00-\x09\x0b-\x1f\x7f-\xa0\xad\x{300}-\x{36f}\x{1680}\x{2000}-\x{200f}\x{2028}-\x{202f}"
     r"\x{205f}-\x{206f}\x{3000}\x{feff}<&]"
-    r"|  | \n|\n |\n\n\n|^[ \n]|[ \n]$"
-    r"|(?m:^>)|wrote:|写道|(?i:original message|forwarded message|reply above this line|sent from my)"
-    r"|原始邮件|转发邮件|发自我|来自我的|从我的|Get Outlook|(?m:^--)|(?m:^(?:From|发件人) ?[:：])|____"
+    r"|  | \n|\n |\n\n\n|^[ \n]|[ \n]$" + f"|{_QUOTE_SIGNS}"
 )
 
 _SPACES = {
@@ -44,9 +48,9 @@ _LOOSE_JOINER = re.compile("(?<![\u2190-\u3299\ufe0f\U0001f000-\U0001faff])\u200
 _TAGS = (
     "a|abbr|address|area|article|aside|audio|b|base|bdi|bdo|big|blockquote|body|br|button|canvas"
     "|caption|center|cite|code|col|colgroup|dd|del|details|dfn|dir|div|dl|dt|em|embed|fieldset"
-    "|figcaption|figure|font|footer|form|h[1-6]|header|hr|html|i|iframe|img|input|ins|kbd|label|legend"
-    "|li|link|main|map|mark|meta|nav|o:p|object|ol|option|p|picture|pre|q|s|samp|section|select|small"
-    "|source|span|strike|strong|sub|summary|sup|svg|table|tbody|td|textarea|tfoot|th|thead|time|tr|tt"
+    "|figcaption|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|label|legend"
+    "|li|link|main|map|mark|meta|nav|noscript|o:p|object|ol|option|p|picture|pre|q|s|samp|script|section|select|small"
+    "|source|span|strike|strong|style|sub|summary|sup|svg|table|tbody|td|template|textarea|tfoot|th|thead|time|title|tr|tt"
     "|u|ul|var|video|wbr"
 )
 _TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>", re.IGNORECASE)
@@ -63,6 +67,7 @@ _QUOTE_TAG = re.compile(
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _UNSEEN = ("script", "style", "head", "title", "template", "noscript")
+_HAS_UNSEEN = re.compile(rf"<(?:{'|'.join(_UNSEEN)}|!--)", re.IGNORECASE)
 
 # From here on all is quoted. Each must stand on a line (or two) of its own.
 _QUOTE_STARTS = re.compile(
@@ -116,11 +121,12 @@ def _cut_unseen(text: str) -> str:
 
 def strip_markup(text: str) -> str:
     """Plain text of HTML. Only names of HTML count as tags: "<3" and "<my order>" stay."""
-    if "<" in text and _TAG.search(text):
+    if "<" in text and (_TAG.search(text) or "<!--" in text):
         quote = _QUOTE_TAG.search(text)
         if quote and _TAG.sub("", text[: quote.start()]).strip():
             text = text[: quote.start()]
-        text = _cut_unseen(text)
+        if _HAS_UNSEEN.search(text):
+            text = _cut_unseen(text)
         text = text.replace("\r\n", "\n").replace("\n", " ")
         text = _ITEM_TAG.sub("\n- ", text)
         text = _TAG.sub("", _BLOCK_TAG.sub("\n", text))
@@ -161,7 +167,8 @@ def clean_text(text: str) -> str:
     """Markup, quotes, signature and odd signs out of one text."""
     if "<" in text or "&" in text:
         text = strip_markup(text)
-    return tidy_spaces(strip_quotes(tidy_spaces(text)))
+    text = tidy_spaces(text)
+    return tidy_spaces(strip_quotes(text)) if _MAY_QUOTE.search(text) else text
 
 
 def clean_line(text: str) -> str:
@@ -188,16 +195,15 @@ def drop_empty(texts: pa.Array) -> pa.Array:
 
 # Normal form for comparing --------------------------------------------------------------------
 
-_IS_DROPPED = np.zeros(256, bool)
-_IS_DROPPED[:48] = _IS_DROPPED[58:65] = _IS_DROPPED[91:97] = _IS_DROPPED[123:128] = True
-_LOWER = np.arange(256, dtype=np.uint8)
-_LOWER[65:91] += 32
-_IS_FIRST_OF_THREE = np.zeros(256, bool)
-_IS_FIRST_OF_THREE[[0xE2, 0xE3, 0xEF]] = True
-# ， ！ （ ） ： ； ？ ～ 。 、 「 」 《 》 【 】 – — ‘ ’ “ ” … as they are written in UTF-8
-_PUNCTUATION = np.zeros(1 << 24, bool)
-for _sign in "，！（）：；？～。、「」『』《》【】–—‘’“”…．":
-    _PUNCTUATION[int.from_bytes(_sign.encode(), "big")] = True
+_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum())
+_LOWER = bytes(range(256)).lower()
+_IS_KEPT = bytes(code not in _DROPPED for code in range(256))
+# Wide punctuation takes three bytes, of which the first is one of these.
+_LEADS = (0xE2, 0xE3, 0xEF)
+_IS_PUNCTUATION = np.zeros((256, 64, 64), bool)
+for _sign in "，。！？、；：（）～…“”‘’《》【】「」『』．—–":
+    _first, _second, _third = _sign.encode()
+    _IS_PUNCTUATION[_first, _second & 63, _third & 63] = True
 
 
 def normalise_texts(texts: pa.Array) -> pa.Array:
@@ -209,23 +215,20 @@ def normalise_texts(texts: pa.Array) -> pa.Array:
     offsets = np.frombuffer(texts.buffers()[1], np.int64)[
         texts.offset : texts.offset + len(texts) + 1
     ]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-    dropped = _IS_DROPPED[data]
-    firsts = np.flatnonzero(_IS_FIRST_OF_THREE[data[:-2]]) if len(data) > 2 else np.empty(0, int)
-    codes = (
-        data[firsts].astype(np.uint32) << 16
-        | data[firsts + 1].astype(np.uint32) << 8
-        | data[firsts + 2]
-    )
-    signs = firsts[_PUNCTUATION[codes]]
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]].copy()
+    leads = np.flatnonzero((data == _LEADS[0]) | (data == _LEADS[1]) | (data == _LEADS[2]))
+    leads = leads[_IS_PUNCTUATION[data[leads], data[leads + 1] & 63, data[leads + 2] & 63]]
     for place in range(3):
-        dropped[signs + place] = True
+        data[leads + place] = 32
+    signs = data.tobytes()
+    # reduceat gives an empty row its neighbour's byte, and must not start behind the end.
+    kept = np.frombuffer(signs.translate(_IS_KEPT) + b"\0", np.uint8)
     starts = offsets - offsets[0]
-    gone = np.zeros(len(data) + 1, np.int64)
-    np.cumsum(dropped, out=gone[1:])
-    kept = _LOWER[data[~dropped]]
+    lengths = np.add.reduceat(kept, starts[:-1], dtype=np.int64) if len(texts) else starts[:0]
+    lengths = np.where(starts[1:] > starts[:-1], lengths, 0)
+    places = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     return pa.LargeStringArray.from_buffers(
-        len(texts), pa.py_buffer(starts - gone[starts]), pa.py_buffer(kept)
+        len(texts), pa.py_buffer(places), pa.py_buffer(signs.translate(_LOWER, _DROPPED))
     )
 
 
