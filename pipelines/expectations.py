@@ -46,7 +46,8 @@ class Check:
 def narrow_columns(entity: str) -> dict[str, str]:
     """Column name → SQL over a canonical row (and its ``reasons``), for the entity's checks."""
     columns = {
-        f"has_{reason}": f"len(list_filter(reasons, lambda x: starts_with(x, '{reason}:'))) > 0"
+        f"has_{reason}": "case when len(reasons) = 0 then false else "
+        f"len(list_filter(reasons, lambda x: starts_with(x, '{reason}:'))) > 0 end"
         for reason in PARSE_REASONS
     }
     columns["is_conflicting"] = "is_conflicting"
@@ -58,7 +59,7 @@ def narrow_columns(entity: str) -> dict[str, str]:
             f"regexp_matches({joined}, '[\\x00-\\x08\\x0B\\x0C\\x0E-\\x1F]')"
         )
     if entity in NEEDS_TEXT:
-        columns["visible_length"] = f"length(trim({joined}, chr(10) || chr(9) || ' 　'))"
+        columns["has_text"] = f"regexp_matches({joined}, '[^ \\n\\t　]')"
     event = EVENT_TIME[entity]
     if event:
         # milliseconds since 1970, so that one comparison serves every zone and unit
@@ -101,8 +102,8 @@ def entity_checks(entity: str, now: datetime) -> list[Check]:
         ]  # fmt: skip
     if entity in NEEDS_TEXT:
         checks.append(
-            Check("empty_text", "expect_column_values_to_be_between",
-                  {"column": "visible_length", "min_value": 1})
+            Check("empty_text", "expect_column_values_to_be_in_set",
+                  {"column": "has_text", "value_set": [True]})
         )  # fmt: skip
     if EVENT_TIME[entity]:
         latest = (now + timedelta(days=1)).timestamp() * 1000
@@ -177,11 +178,15 @@ class Judge:
             globally=False, metric_calculations=False
         )
         self.source = self.context.data_sources.add_or_update_pandas("hearback")
+        self.batches: dict[str, Any] = {}
 
     def judge(self, entity: str, frame: pd.DataFrame, checks: list[Check]) -> Iterator[Failure]:
         """Failing row numbers of each check. HearbackError if a check itself broke."""
-        asset = self.source.add_dataframe_asset(entity)
-        batches = asset.add_batch_definition_whole_dataframe("new_rows")
+        batches = self.batches.get(entity)
+        if batches is None:
+            asset = self.source.add_dataframe_asset(entity)
+            batches = asset.add_batch_definition_whole_dataframe("new_rows")
+            self.batches[entity] = batches
         expectations = []
         for place, check in enumerate(checks):
             name = "".join(part.title() for part in check.kind.split("_"))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pipelines.settings import Settings
 
+ROW_GROUP = 65_536  # rows; several groups a file let readers skip and work side by side
 LAYERS = ("raw", "staging", "quarantine", "intermediate", "classified")
 
 
@@ -86,13 +87,15 @@ def explain_disk_errors(what: str) -> Iterator[None]:
     """Turn a full disk or a forbidden folder into one line that says what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        code = getattr(error, "errno", None)
+        # DuckDB's errors have no number
+        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
             raise HearbackError(
                 f"disk full while writing {what}; free some space and run again: "
                 "nothing half-written is used"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise HearbackError(
                 f"not allowed to write {what}; mend the folder's permissions and run again"
             ) from error
@@ -133,7 +136,7 @@ class Lake:
 
         new = self.new_file(folder, stem)
         with explain_disk_errors(new.relative), self.fs.open(new.temporary, "wb") as sink:
-            pq.write_table(table, sink, compression="zstd")
+            pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
         return new.commit(table.num_rows, version)
 
     def read_table(self, entry: FileEntry, columns: list[str] | None = None) -> pa.Table:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,10 +22,12 @@ from pipelines.mapping import Lookup, Mapping, lookups, render_select, used_fiel
 from pipelines.settings import Source
 from pipelines.sources import find_kind
 from pipelines.storage import (
+    ROW_GROUP,
     FileEntry,
     Lake,
     StagingManifest,
     connect_duckdb,
+    explain_disk_errors,
     quote,
     quote_list,
 )
@@ -32,7 +35,10 @@ from pipelines.storage import (
 if TYPE_CHECKING:
     import duckdb
 
-GROUP_ROWS = 1_000_000
+GROUP_ROWS = 500_000
+# A record's number: its part times PART_STRIDE, its file times FILE_STRIDE, its row in the file.
+FILE_STRIDE = 1 << 32
+PART_STRIDE = 1 << 52
 SAMPLE_ROWS = 50_000
 FEWEST_FOR_FILL = 20
 
@@ -96,7 +102,9 @@ class Validator:
         self.version = manifest["version"] + 1
         self.outcome = Outcome()
         self.con: duckdb.DuckDBPyConnection = connect_duckdb(self.lake)
+        self.con.execute("set preserve_insertion_order = true")
         self.judge: Judge | None = None
+        self.starting: Future[Judge] | None = None
 
     # what to judge ----------------------------------------------------------------------------
 
@@ -123,8 +131,9 @@ class Validator:
         source = self.run.settings.source(name)
         paths = quote_list(self.lake.url(entry["path"]) for entry in files)
         relation = (
-            "select record_id, entity, payload, url, problem, captured_at, run_id "
-            f"from read_parquet({paths}, hive_partitioning = false)"
+            "select record_id, entity, payload, url, problem, captured_at, run_id, "
+            f"file_index::bigint * {FILE_STRIDE} + file_row_number as place "
+            f"from read_parquet({paths}, hive_partitioning = false, file_row_number = true)"
         )
         return Part(source, relation, find_kind(source.kind).mappings(source))
 
@@ -135,8 +144,8 @@ class Validator:
             return
         paths = quote_list(self.lake.url(e["path"]) for e in entries)
         self.con.execute(
-            f"create temp table quarantined as select * from read_parquet({paths}, "
-            "union_by_name = true)"
+            "create temp table quarantined as select *, row_number() over () as place "
+            f"from read_parquet({paths}, union_by_name = true)"
         )
         self.manifest["quarantine"] = {}
         parts = [
@@ -144,7 +153,7 @@ class Validator:
                 source,
                 "select record_id, raw_entity as entity, payload, url, "
                 "case when problem = 'broken_json' and json_valid(payload) then null "
-                "else problem end as problem, captured_at, run_id "
+                "else problem end as problem, captured_at, run_id, place "
                 f"from quarantined where source = {quote(source.name)}",
                 find_kind(source.kind).mappings(source),
             )
@@ -157,11 +166,8 @@ class Validator:
     def keep_orphans(self) -> None:
         """Quarantined records of sources that are no longer configured stay where they are."""
         names = ", ".join(quote(source.name) for source in self.run.settings.sources) or "''"
-        rest = self.con.sql(
-            f"select * from quarantined where source not in ({names})"
-        ).to_arrow_table()
-        if rest.num_rows:
-            self.write("quarantine", "other", rest)
+        rest = f"select * exclude (place) from quarantined where source not in ({names})"
+        self.write("quarantine", "other", rest)
 
     def commit(self) -> None:
         for entity, files in self.outcome.files.items():
@@ -176,17 +182,20 @@ class Validator:
     # judging ----------------------------------------------------------------------------------
 
     def judge_parts(self, parts: list[Part]) -> None:
-        """Map, check and split the raw records of some sources."""
+        """Map, check and split the raw records of some sources.
+
+        ``new_raw`` is a view: whole records are read again for the few that are rejected, instead
+        of being held in memory.
+        """
         con = self.con
+        self.start_judge()
         selects = "\nunion all\n".join(
             f"select {quote(part.source.name)} as source, {quote(part.source.kind)} as "
-            f"source_kind, * from ({part.relation})"
-            for part in parts
+            f"source_kind, * exclude (place), {number * PART_STRIDE} + place as raw_row "
+            f"from ({part.relation})"
+            for number, part in enumerate(parts)
         )
-        con.execute(
-            "create or replace temp table new_raw as "
-            f"select *, row_number() over () as raw_row from ({selects})"
-        )
+        con.execute(f"create or replace temp view new_raw as {selects}")
         self.define_lookups(parts)
         for part in parts:
             self.report_new_fields(part)
@@ -199,6 +208,13 @@ class Validator:
             self.stage(entity, parts)
             self.check(entity, [part.source for part in parts])
         self.split(parts, entities)
+
+    def start_judge(self) -> None:
+        """Import Great Expectations, which takes seconds, while DuckDB reads the records."""
+        if self.starting is None:
+            pool = ThreadPoolExecutor(1)
+            self.starting = pool.submit(Judge, self.run.home)
+            pool.shutdown(wait=False)
 
     def define_lookups(self, parts: list[Part]) -> None:
         """Make each lookup callable in SQL, from all that its sources ever said of that entity."""
@@ -284,9 +300,7 @@ class Validator:
         ).df()
         if frame.empty:
             return
-        if self.judge is None:
-            self.run.progress("validate: starting Great Expectations", 0)
-            self.judge = Judge(self.run.home)
+        self.judge = self.starting.result() if self.starting else Judge(self.run.home)
         for failure in self.judge.judge(entity, frame, entity_checks(entity, self.run.now)):
             self.note_failure(entity, failure)
         for source in sources:
@@ -380,25 +394,29 @@ class Validator:
             count.count_unchanged += total - rejected - good
         for entity in entities:
             names = ", ".join(SCHEMAS[entity].names)
-            good_rows = con.sql(
-                f"select {names} from staged_{entity} anti join rejected using (raw_row) "
-                f"order by {ROW}"
-            ).to_arrow_table()
-            if good_rows.num_rows:
-                self.write("staging", entity, good_rows.cast(SCHEMAS[entity]))
+            good = f"select {names} from staged_{entity} anti join rejected using (raw_row)"
+            self.write("staging", entity, good)
             con.execute(f"drop table staged_{entity}")
         rejected_entities = con.execute("select distinct entity from rejected").fetchall()
         for (entity,) in rejected_entities:
-            rows = con.sql(
-                f"select * exclude (raw_row) from rejected where entity = {quote(entity)}"
-            ).to_arrow_table()
+            rows = f"select * exclude (raw_row) from rejected where entity = {quote(entity)}"
             self.write("quarantine", entity, rows)
 
-    def write(self, layer: str, entity: str, table: object) -> None:
-        folder = self.lake.layer_folder(layer, entity, self.run.date)
-        entry = self.lake.write_table(folder, self.run.run_id, table, self.version)
+    def write(self, layer: str, entity: str, select: str) -> None:
+        """Write the rows of a query as one file; none if there are no rows."""
+        new = self.lake.new_file(
+            self.lake.layer_folder(layer, entity, self.run.date), self.run.run_id
+        )
+        with explain_disk_errors(new.relative):
+            ((rows,),) = self.con.execute(
+                f"copy ({select}) to {quote(new.url)} (format parquet, compression zstd, "
+                f"row_group_size {ROW_GROUP})"
+            ).fetchall()
+        if not rows:
+            new.discard()
+            return
         target = self.outcome.files if layer == "staging" else self.outcome.quarantine
-        target[entity].append(entry)
+        target[entity].append(new.commit(rows, self.version))
 
     # reporting --------------------------------------------------------------------------------
 

@@ -142,3 +142,18 @@ def test_a_field_never_seen_is_told_once(tmp_path: Path):
     second = validate.run(run)
     assert "not used: feedback: brand_new" in (first[0].detail or "")
     assert "brand_new" not in (second[0].detail or "")
+
+
+def test_more_rows_than_one_group_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(validate, "GROUP_ROWS", 1)
+    for number in range(3):
+        write_lines(tmp_path / "app.jsonl", line(id=f"g{number}"), line(id=f"b{number}", stars=9))
+        extract.run(make_run(tmp_path), "app")
+    run = make_run(tmp_path)
+    (count,) = validate.run(run)
+    assert (count.count_in, count.count_out, count.count_quarantined) == (6, 3, 3)
+    assert sorted(row["record_id"] for row in read(run, "staging", "feedback")) == [
+        "g0",
+        "g1",
+        "g2",
+    ]
