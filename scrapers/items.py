@@ -21,6 +21,7 @@ class ReviewPage:
     fetched_at: str
     status: int
     depth: int
+    is_pagination: bool = False
     etag: str | None = None
     last_modified: str | None = None
     lastmod: str | None = None

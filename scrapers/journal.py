@@ -25,7 +25,7 @@ class Found:
 
     url: str
     depth: int
-    kind: str = "page"  # page, sitemap
+    kind: str = "page"  # page, pager (a page of a list), sitemap
     lastmod: str | None = None
 
 
@@ -41,6 +41,7 @@ class Journal:
     is_resumed: bool = False
     pending: dict[str, Found] = field(default_factory=dict)
     done: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    downloaded: set[str] = field(default_factory=set)
     file: IO[str] | None = None
 
     @classmethod
@@ -75,6 +76,8 @@ class Journal:
                 else:
                     url, entry = values
                     self.done[url] = entry
+                    if event == "downloaded":
+                        self.downloaded.add(url)
         self.pending = {url: f for url, f in self.pending.items() if url not in self.done}
 
     def _write(self, entry: list[Any]) -> None:
@@ -93,11 +96,15 @@ class Journal:
         self._write(["found", found.url, found.depth, found.kind, found.lastmod])
         return True
 
-    def finish(self, url: str, entry: dict[str, Any] | None) -> None:
+    def finish(
+        self, url: str, entry: dict[str, Any] | None, *, is_downloaded: bool = False
+    ) -> None:
         """Note that an address needs no more work in this crawl."""
         self.pending.pop(url, None)
         self.done[url] = entry
-        self._write(["done", url, entry])
+        if is_downloaded:
+            self.downloaded.add(url)
+        self._write(["downloaded" if is_downloaded else "done", url, entry])
 
     def close(self, *, is_finished: bool) -> None:
         """A finished crawl leaves no journal behind."""

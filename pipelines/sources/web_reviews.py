@@ -177,7 +177,10 @@ class Position:
         self.pages: dict[str, dict[str, Any]] = dict(remembered.get("pages", {}))
         if remembered.get("reading") != reading:
             # The addresses stay known; their contents have to be read anew.
-            self.pages = {url: {"depth": page.get("depth", 0)} for url, page in self.pages.items()}
+            self.pages = {
+                url: {key: page[key] for key in ("depth", "is_pagination") if key in page}
+                for url, page in self.pages.items()
+            }
         self.dates: dict[str, list[str | None]] = dict(remembered.get("dates", {}))
         self.is_first = not any(page.get("checked_at") for page in self.pages.values())
         crawl = remembered.get("crawl") or {}
@@ -341,7 +344,7 @@ def read_records(page: dict[str, Any], dates: dict[str, list[str | None]]) -> It
 
 def read_validators(page: dict[str, Any]) -> dict[str, Any]:
     kept = {name: page[name] for name in ("etag", "last_modified", "lastmod", "depth")}
-    kept["checked_at"] = page["fetched_at"]
+    kept |= {"is_pagination": page["is_pagination"] or None, "checked_at": page["fetched_at"]}
     return {name: value for name, value in kept.items() if value is not None}
 
 

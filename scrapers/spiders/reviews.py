@@ -64,7 +64,11 @@ class ReviewsSpider(Spider):
         self.sites = {site_of(url) for url in config.start_urls}
         self.allow = [re.compile(pattern) for pattern in config.allow]
         self.deny = [re.compile(pattern) for pattern in config.deny]
-        self.known = {url: page for url, page in config.known_pages.items() if self.is_wanted(url)}
+        self.known = {
+            url: page
+            for url, page in config.known_pages.items()
+            if self.is_wanted(url, is_pagination=bool(page.get("is_pagination")))
+        }
         self.reserved: set[str] = set()
         self.downloaded: set[str] = set()
         self.sitemaps: set[str] = set()
@@ -87,12 +91,10 @@ class ReviewsSpider(Spider):
     def count(self, name: str, by: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + by
 
-    # What to fetch
-
     async def start(self) -> AsyncIterator[Any]:
         if self.journal.is_resumed:
-            self.downloaded.update(url for url, entry in self.journal.done.items() if entry)
-            self.reserved.update(self.downloaded)
+            self.reserved.update(self.journal.downloaded)
+            self.downloaded.update(self.journal.downloaded)
             for found in list(self.journal.pending.values()):
                 yield self.make_request(found)
         for url in self.config.start_urls:
@@ -170,14 +172,13 @@ class ReviewsSpider(Spider):
         by_age = sorted(self.known, key=lambda url: self.known[url].get("checked_at") or "")
         added = False
         for url in reversed(by_age):  # the queue gives back first what came last
-            found = Found(url, int(self.known[url].get("depth") or 0))
+            kind = "pager" if self.known[url].get("is_pagination") else "page"
+            found = Found(url, int(self.known[url].get("depth") or 0), kind)
             if self.journal.add(found) and self.crawler.engine is not None:
                 self.crawler.engine.crawl(self.make_request(found, KNOWN_PRIORITY))
                 added = True
         if added:
             raise DontCloseSpider
-
-    # What came back
 
     def parse_sitemap(self, response: Response) -> Iterator[Request]:
         found: Found = response.meta["found"]
@@ -254,6 +255,7 @@ class ReviewsSpider(Spider):
             fetched_at=now.isoformat(),
             status=response.status,
             depth=found.depth,
+            is_pagination=found.kind == "pager",
             etag=_header(response, "ETag"),
             last_modified=_header(response, "Last-Modified"),
             lastmod=found.lastmod or self.known.get(found.url, {}).get("lastmod"),
@@ -272,7 +274,7 @@ class ReviewsSpider(Spider):
             if depth > self.config.max_depth:
                 self.count("links_too_deep")
                 continue
-            found = Found(link.url, depth)
+            found = Found(link.url, depth, "pager" if link.is_pagination else "page")
             if link.url in self.known and not link.is_pagination:
                 continue  # its turn comes after the new pages
             if self.journal.add(found):
@@ -285,9 +287,11 @@ class ReviewsSpider(Spider):
             "last_modified": item.last_modified,
             "lastmod": item.lastmod,
             "depth": item.depth,
+            "is_pagination": item.is_pagination or None,
             "checked_at": item.fetched_at,
         }
-        self.journal.finish(item.url, {key: v for key, v in entry.items() if v is not None})
+        kept = {key: value for key, value in entry.items() if value is not None}
+        self.journal.finish(item.url, kept, is_downloaded=True)
 
     def drop_repeat(self, request: Request) -> None:
         """A redirect that leads to a page of this crawl: the page itself is enough."""
@@ -295,8 +299,6 @@ class ReviewsSpider(Spider):
             self.count("redirects_to_known_pages")
             self.reserved.discard(request.meta["asked"])
             self.journal.finish(request.meta["asked"], None)
-
-    # What went wrong
 
     def note_failure(self, failure: Failure) -> None:
         """Count a page that could not be fetched; those that may work later stay pending."""
@@ -341,8 +343,12 @@ class ReviewsSpider(Spider):
         """What the next crawl should know: all pages seen, and those not yet fetched."""
         pages = {url: entry for url, entry in self.journal.done.items() if entry is not None}
         for found in self.journal.pending.values():
-            if found.kind == "page":
-                pages[found.url] = self.known.get(found.url, {"depth": found.depth})
+            if found.kind == "sitemap":
+                continue
+            fresh = {"depth": found.depth} | (
+                {"is_pagination": True} if found.kind == "pager" else {}
+            )
+            pages[found.url] = self.known.get(found.url, fresh)
         for url, page in self.known.items():
             if self.journal.is_new(url):
                 pages[url] = page

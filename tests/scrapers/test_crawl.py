@@ -226,6 +226,11 @@ def test_depth_allow_and_crawl_delay_bound_the_crawl(site: Site, tmp_path: Path)
     assert crawl.reviews == expected_reviews(1, 3)
     assert crawl.stats["links_too_deep"] == 1
     assert site.times[-1] - site.times[1] > 0.5, "three gaps of Crawl-delay, at least half of each"
+    crawl.next()
+    site.pages["/?page=2"].body = "<a href='/p/3'>3</a><a href='/p/5'>5</a>"
+    site.pages["/p/5"] = Page(review_html(5))
+    assert crawl.run() == 0, crawl.stderr
+    assert crawl.reviews == expected_reviews(5), "a list's next page is known though not in allow"
 
 
 def test_forbidden_start_pages_are_never_asked_for_together(site: Site, tmp_path: Path) -> None:
