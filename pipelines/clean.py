@@ -171,16 +171,28 @@ class Cleaning:
     def clean_all(self) -> list[StepCount]:
         """Work out all entities; nothing counts before the store is committed."""
         for entity in SCHEMAS:
-            self._take_versions(entity)
-        self._clean_agents()
-        self._gather_cases()
-        self._clean_customers()
-        self._clean_orders()
-        self._clean_surveys()
-        self._clean_cases()
+            if self._has_new(entity):
+                self._take_versions(entity)
+        for entity, clean in (
+            ("agents", self._clean_agents),
+            ("customers", self._clean_customers),
+            ("orders", self._clean_orders),
+            ("survey_responses", self._clean_surveys),
+        ):
+            if self._has_new(entity):
+                clean()
+        if any(map(self._has_new, (*CASE_ENTITIES, "agents"))):
+            self._gather_cases()
+            self._clean_cases()
+        elif self._has_new("feedback"):
+            self._clean_feedback()
+            self._settle("feedback")
         return [self.counts[key] for key in sorted(self.counts)]
 
     # reading staging ----------------------------------------------------------------------------
+
+    def _has_new(self, entity: str) -> bool:
+        return any(is_new for _, _, is_new in self.files.get(entity, []))
 
     def _count(self, source: str, entity: str) -> StepCount:
         return self.counts.setdefault((source, entity), StepCount(STEP, source, entity))
@@ -259,7 +271,7 @@ class Cleaning:
     def _latest(self, entity: str) -> str:
         """SQL: the latest version of each record among the new files."""
         staged = self._staged(entity, only_new=True)
-        if not count_rows(self.con, f"old_{entity}"):
+        if not self._has_new(entity) or not count_rows(self.con, f"old_{entity}"):
             return staged
         return f"(select * from {staged} where _at not in (select _at from old_{entity}))"
 
@@ -455,7 +467,12 @@ class Cleaning:
         is_first = not self.store.partitions.get("case_events") and not self.store.partitions.get(
             "cases"
         )
-        if not is_first and count_rows(con, "verdict_agents where kind in ('new', 'changed')"):
+        has_agents = self._has_new("agents")
+        if (
+            not is_first
+            and has_agents
+            and count_rows(con, "verdict_agents where kind in ('new', 'changed')")
+        ):
             con.execute(
                 """create or replace table new_roles as
                 select r.source, r.source_agent_id from roles as r
@@ -512,7 +529,7 @@ class Cleaning:
             )
             if not is_first:
                 self._drop_replaced(entity)
-            else:
+            elif self._has_new(entity):
                 con.execute(
                     f"delete from rows_{entity} where _at in (select _at from old_{entity})"
                 )
@@ -520,9 +537,11 @@ class Cleaning:
     def _drop_replaced(self, entity: str) -> None:
         """Keep the latest versions among new and recalled rows; count new rows that lose."""
         con = self.con
-        before = dict(
-            con.sql(f"select source, count(*) from old_{entity} group by source").fetchall()
-        )
+        before = {
+            source: count.count_duplicate
+            for (source, name), count in self.counts.items()
+            if name == entity
+        }
         self._find_replaced(entity, f"(select * from rows_{entity})")
         after = con.sql(
             f"""select r.source, count(*) from rows_{entity} as r
@@ -550,6 +569,12 @@ class Cleaning:
         self._clean_subjects()
         self._find_openings()
         self._clean_feedback()
+        self._clean_messages()
+        # A message that turns out to be an agent's is no feedback any more.
+        self._settle(
+            "feedback",
+            "select feedback_id as id from said where event_type <> 'customer_message'",
+        )
         self._clean_case_rows()
         self._clean_case_events()
 
@@ -681,10 +706,6 @@ class Cleaning:
             f"select {self._select('feedback', columns, helpers)} from {self._latest('feedback')}"
         )
         self._stream("feedback", query, self._finish_feedback)
-        self._clean_messages()
-        # A message that turns out to be an agent's is no feedback any more.
-        removed = "select feedback_id as id from said where event_type <> 'customer_message'"
-        self._settle("feedback", removed)
 
     def _clean_messages(self) -> None:
         con = self.con

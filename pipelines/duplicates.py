@@ -148,7 +148,9 @@ def _gather_alike(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Cha
     dropped = store.files(TEXT_KEYS, changes.dropped)
     if dropped:
         lost = f"read_parquet({quote_list(dropped)}) where feedback_id in (select id from lost_ids)"
-        con.execute(f"insert into touched_keys select text_key from {lost} and text_key is not null")
+        con.execute(
+            f"insert into touched_keys select text_key from {lost} and text_key is not null"
+        )
         # A row whose text changed or that goes is nobody's near original any more.
         con.execute(
             f"""insert into lost_texts
@@ -208,9 +210,7 @@ def _find_firsts(con: duckdb.DuckDBPyConnection) -> None:
             ) as first
         from spells"""
     )
-    con.execute(
-        "update said_alike set near_of = null where near_of in (select id from lost_texts)"
-    )
+    con.execute("update said_alike set near_of = null where near_of in (select id from lost_texts)")
 
 
 def _find_near(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Changes) -> pa.Table:
@@ -245,6 +245,7 @@ def _find_near(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Change
                     select feedback_id, said_at, duplicate_of, unnest(bands) as band
                     from read_parquet({quote_list(files)})
                     where feedback_id not in (select id from lost_ids)
+                        and feedback_id not in (select id from firsts where id <> first)
                 ) where band in (select band from fresh_bands)"""
             )
     con.execute(
@@ -298,7 +299,9 @@ def _text_table(table: pa.Table) -> pa.Table:
     customer, product = table["customer_ref"], pc.fill_null(table["product"], "")
     is_split = pc.or_(
         pc.is_null(customer),
-        pc.fill_null(pc.is_in(table["channel"], value_set=pa.array(["review", "app_store"])), False),
+        pc.fill_null(
+            pc.is_in(table["channel"], value_set=pa.array(["review", "app_store"])), False
+        ),
     )
     scope = pc.binary_join_element_wise(
         pc.coalesce(customer, table["source"]), pc.if_else(is_split, product, ""), "\x1f"

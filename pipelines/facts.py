@@ -124,7 +124,11 @@ class Spool:
         self._places: dict[str, list[int]] = defaultdict(list)
         self._count = 0
         self._lock = threading.Lock()
-        text_key = ", text_key ubigint, bands ubigint[], said_at timestamptz" if entity == "feedback" else ""
+        text_key = (
+            ", text_key ubigint, bands ubigint[], said_at timestamptz"
+            if entity == "feedback"
+            else ""
+        )
         con.execute(
             f"create or replace table keys_{entity} (id varchar, day date, hash ubigint, "
             "source varchar, origin varchar, is_new boolean, updated_at timestamptz, "
