@@ -35,7 +35,7 @@ SHARE_BAD = 0.005
 STYLES = ("app", "review", "survey", "web")
 KINDS = ("complaint", "complaint", "question", "suggestion", "praise", "other")
 STARS = {"negative": (1, 1, 2, 2, 3), "neutral": (3, 3, 4, 4, 5), "positive": (4, 5, 5, 5, 5)}
-VERSION = 1  # of the records: a cached file of another version is made again
+VERSION = 2  # of the records: a cached file of another version is made again
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,11 @@ def make_texts(pool: Pool, rng: np.random.Generator, rows: int, language: str) -
     pieces = [pool.bodies.take(pa.array(first)), choose(pool.extras, rng, rows)]
     if language == "zh":  # a Han character says as much as two or three letters
         pieces.insert(1, choose(pool.bodies, rng, rows))
-    contact = choose(pool.contacts, rng, rows)
+    gap = "" if language == "zh" else " "
+    contact = pc.binary_join_element_wise("", choose(pool.contacts, rng, rows), gap)
     has_contact = pa.array(rng.random(rows) < SHARE_CONTACT)
-    pieces.append(pc.if_else(has_contact, contact, ""))
-    texts = pc.binary_join_element_wise(*pieces, "" if language == "zh" else " ")
+    texts = pc.binary_join_element_wise(*pieces, gap)
+    texts = pc.binary_join_element_wise(texts, pc.if_else(has_contact, contact, ""), "")
     return texts, pool.stars[first]
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 COUNT_NEW = 2_000
 NEW_DAYS = 2  # what is new was said in the last two days
 TASKS = 1_000  # as many as the teams below can do in a day go on the plain line's lists
-NOT_COUNTED = ("train",)  # Hearback comes with its model; the plain line's training is left out
+NOT_COUNTED = ("train",)  # once for an installation, on both sides
 CONFIG = """\
 [project]
 home = "home"
