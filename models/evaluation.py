@@ -42,7 +42,7 @@ def measure_head(
     the chosen label's score over ten equal bins, and the mean squared error of all scores.
     """
     rows = []
-    for language in ("all", *sorted(set(languages.tolist()))):
+    for language in ("all", *sorted(set(languages.tolist()) - {"all"})):
         chosen = np.ones(len(truth), bool) if language == "all" else languages == language
         here = [
             _measure_class(truth[chosen] == name, predicted[chosen] == name) for name in classes

@@ -51,14 +51,12 @@ _DERIVED = (
     "exclamation",
     "capitals",
     "no_cue",
-    "length_3",
-    "length_8",
-    "length_20",
-    "length_50",
-    "length_longer",
     "is_han",
 )
-_LENGTH_BOUNDS = (3, 8, 20, 50)
+_POLAR = _DERIVED[:6]
+# How much a word counts that is praise or blame only in company ("quick", "late").
+_WEAK = 0.4
+_CUE_SCALE = 0.6
 
 
 @dataclass(frozen=True)
@@ -142,6 +140,13 @@ class TextFeatures(TransformerMixin, BaseEstimator):
     def cue_names(self) -> tuple[str, ...]:
         return self._cues.names
 
+    def locate_cues(self, part: BatchFeatures) -> dict[str, list[tuple[int, int]]]:
+        """Where the phrases behind each cue column stand: (first token, token after the last).
+
+        In the order of `cue_names`; no place for columns of the outer form.
+        """
+        return self._cues.locate(part.tokens, part.hits)
+
     def _iterate_buckets(self, texts: pa.Array) -> Iterator[tuple[int, TokenBatch, Array]]:
         for first, tokens in iterate_chunks(texts):
             buckets = _bucket_grams(tokens, gram_hashes(tokens.hashes, _GRAM_KINDS))
@@ -215,6 +220,10 @@ class _CueCounter:
             [name in _TOPICS or name.startswith("reason_") for name in lexicon.classes]
         )
         self._sizes = np.diff(lexicon.offsets)
+        self._strength = np.zeros(len(lexicon.classes))
+        for name, strength in (("positive", 1.0), ("negative", -1.0)):
+            self._strength[lexicon.class_number(name)] = strength
+            self._strength[lexicon.class_number(f"{name}_weak")] = strength * _WEAK
         self._positive = lexicon.class_number("positive")
         self._negative = lexicon.class_number("negative")
         self._negator = lexicon.class_number("negator")
@@ -226,7 +235,8 @@ class _CueCounter:
         size, class_count = tokens.row_count, len(self._lexicon.classes)
         starts, classes, ends = self._expand(tokens, hits)
         rows = tokens.rows[starts]
-        is_positive, is_negative = classes == self._positive, classes == self._negative
+        strength = self._strength[classes]
+        is_positive, is_negative = strength > 0, strength < 0
 
         reach = np.zeros(len(tokens.hashes) + _NEGATION_REACH + 1, bool)
         for step in range(_NEGATION_REACH):
@@ -249,12 +259,13 @@ class _CueCounter:
         excused = is_negative & negated
 
         def per_row(mask: Array) -> Array:
-            return np.bincount(rows[mask], minlength=size)
+            return np.bincount(rows[mask], np.abs(strength[mask]), minlength=size)
 
         counts = np.bincount(rows * class_count + classes, minlength=size * class_count)
         counts = np.log1p(counts.reshape(size, class_count))
-        counts[:, self._positive] = np.log1p(per_row(praise))
-        counts[:, self._negative] = np.log1p(per_row(blame))
+        is_strong = np.abs(strength) == 1
+        counts[:, self._positive] = np.log1p(per_row(praise & is_strong))
+        counts[:, self._negative] = np.log1p(per_row(blame & is_strong))
         norms = np.sqrt((counts * counts).sum(axis=1, keepdims=True))
         cues = np.zeros((size, len(self.names)), np.float32)
         np.divide(counts, norms, out=cues[:, :class_count], where=norms > 0, casting="unsafe")
@@ -264,15 +275,28 @@ class _CueCounter:
             per_row(is_positive & negated) > 0,
             per_row(excused) > 0,
             *self._question_marks(tokens),
-            per_row((classes == self._question) & (starts - token_first < 2)) > 0,
-            per_row((classes == self._request) & (starts - token_first < 3)) > 0,
+            _any(rows[(classes == self._question) & (starts - token_first < 2)], size),
+            _any(rows[(classes == self._request) & (starts - token_first < 3)], size),
             *_form(tokens),
             norms[:, 0] == 0,
-            *_lengths(tokens),
+            _is_han(tokens),
         ]
         for offset, column in enumerate(derived):
             cues[:, class_count + offset] = column
-        return cues
+        return cues * np.float32(_CUE_SCALE)
+
+    def locate(self, tokens: TokenBatch, hits: Hits) -> dict[str, list[tuple[int, int]]]:
+        """Token spans of the phrases behind each column."""
+        starts, classes, ends = self._expand(tokens, hits)
+        strength = self._strength[classes]
+        held = [classes == number for number in range(len(self._lexicon.classes))]
+        # A negated word of praise is blame: every polar word stands behind every polar column.
+        polar = strength != 0
+        held += [polar if name in _POLAR else polar & False for name in _DERIVED]
+        return {
+            name: list(zip(starts[mask].tolist(), ends[mask].tolist(), strict=True))
+            for name, mask in zip(self.names, held, strict=True)
+        }
 
     def _expand(self, tokens: TokenBatch, hits: Hits) -> tuple[Array, Array, Array]:
         """One element per (hit, class): first token, class, token after the last."""
@@ -303,6 +327,10 @@ class _CueCounter:
         )
 
 
+def _any(rows: Array, size: int) -> Array:
+    return np.bincount(rows, minlength=size) > 0
+
+
 def _balance(praise: Array, blame: Array) -> tuple[Array, Array]:
     """How far praise outweighs blame, and the reverse; both 0 or more and growing slowly."""
     difference = (praise - blame) / np.sqrt(praise + blame + 1)
@@ -321,8 +349,7 @@ def _form(tokens: TokenBatch) -> tuple[Array, Array, Array]:
     return exclamations > 1, exclamations > 0, shouted
 
 
-def _lengths(tokens: TokenBatch) -> list[Array]:
+def _is_han(tokens: TokenBatch) -> Array:
     counts = np.diff(tokens.row_offsets)
-    group = np.searchsorted(_LENGTH_BOUNDS, counts)
     han = np.bincount(tokens.rows[tokens.kinds == HAN], minlength=tokens.row_count)
-    return [*(group == number for number in range(len(_LENGTH_BOUNDS) + 1)), 2 * han > counts]
+    return 2 * han > counts

@@ -91,13 +91,15 @@ class Predictor:
     def explain(self, text: str, limit: int = 8) -> dict[str, list[tuple[str, float]]]:
         """The words and cues that decided each label, strongest first.
 
-        Weights are what a word adds to the chosen label's margin over the mean of the others.
+        Weights are what a word adds to the chosen label's margin over the mean of the others. What
+        comes from a class of cues is shared among its words; what comes from the form of the text
+        is named in brackets, such as "[question_mark]".
         """
         strings = as_string_array([text])
         found = {}
         _, part = next(self._features.iterate(strings))
         margins = part.matrix @ self.model.weights + self.model.intercepts
-        names = self._name_columns(part)
+        words = self._find_words(text, part)
         for head, columns in self._slices.items():
             weights = self.model.weights[part.matrix.indices][:, columns]
             chosen = int(margins[0, columns].argmax())
@@ -105,9 +107,10 @@ class Predictor:
             shares = (weights[:, chosen] - others) * part.matrix.data
             total: dict[str, float] = {}
             for column, share in zip(part.matrix.indices.tolist(), shares.tolist(), strict=True):
-                total[names[column]] = total.get(names[column], 0.0) + share
+                for word in words[column]:
+                    total[word] = total.get(word, 0.0) + share / len(words[column])
             ranked = sorted(total.items(), key=lambda item: -item[1])
-            found[head] = [(name, round(share, 4)) for name, share in ranked[:limit] if share > 0]
+            found[head] = [(word, round(share, 4)) for word, share in ranked[:limit] if share > 0]
         return found
 
     def _find_served(self, strings: pa.Array, languages: pa.Array | None) -> Array:
@@ -255,20 +258,21 @@ class Predictor:
         summary = pc.utf8_trim_whitespace(_slice_texts(points, begin, end))
         return pc.if_else(pa.array(cut), pc.binary_join_element_wise(summary, "…", ""), summary)
 
-    def _name_columns(self, part: BatchFeatures) -> dict[int, str]:
-        """A readable name for each column that occurs in a one-text batch."""
+    def _find_words(self, text: str, part: BatchFeatures) -> dict[int, list[str]]:
+        """The words of the text behind each column of a one-text batch."""
         tokens = part.tokens
-        text = "".join(map(chr, tokens.points.tolist()))
         hashed = len(self.model.buckets)
-        names = {
-            hashed + number: f"[{name}]" for number, name in enumerate(self._features.cue_names)
-        }
+        words: dict[int, list[str]] = {}
         for token, row in enumerate(part.columns_of_grams.tolist()):
             reach = (0, 1, 2 if tokens.kinds[token] == HAN else 0)
             for extent, column in zip(reach, row, strict=True):
                 if column >= 0:
-                    names[column] = text[tokens.starts[token] : tokens.ends[token + extent]]
-        return names
+                    word = text[tokens.starts[token] : tokens.ends[token + extent]]
+                    words.setdefault(column, []).append(word)
+        for number, (name, places) in enumerate(self._features.locate_cues(part).items()):
+            spans = [text[tokens.starts[first] : tokens.ends[end - 1]] for first, end in places]
+            words[hashed + number] = spans or [f"[{name}]"]
+        return words
 
 
 _BLANKS = np.array([9, 10, 11, 12, 13, 32, 0xA0, 0x3000], np.uint32)
