@@ -27,6 +27,7 @@ from pipelines.errors import HearbackError
 from pipelines.settings import Calendar, Settings
 from pipelines.storage import (
     FileEntry,
+    Home,
     Lake,
     connect_duckdb,
     explain_disk_errors,
@@ -671,18 +672,18 @@ def build_marts(run: Run, *, is_full: bool, with_tests: bool = False) -> None:
         excluded += UNCHANGED_VIEWS
     if excluded:
         arguments += ["--exclude", *excluded]
-    invoke_dbt(run, arguments)
+    invoke_dbt(run.home, arguments)
 
 
-def invoke_dbt(run: Run, arguments: list[str]) -> Any:
+def invoke_dbt(home: Home, arguments: list[str]) -> Any:
     """Run dbt in this process on the build file, quietly; returns its result."""
     from dbt.adapters import factory
     from dbt.cli.main import dbtRunner
 
-    target = run.home.state / "dbt"
+    target = home.state / "dbt"
     with explain_disk_errors(str(target)):
         target.mkdir(parents=True, exist_ok=True)
-    os.environ["HEARBACK_BUILD_FILE"] = str(run.home.build)
+    os.environ["HEARBACK_BUILD_FILE"] = str(home.build)
     options = [
         "--project-dir", str(SQL_FOLDER),
         "--profiles-dir", str(SQL_FOLDER),

@@ -133,6 +133,17 @@ def add_answers(world: World) -> None:
               customer_ref="shop 3", ordered_at=at("01 00:00"), status="paid")  # fmt: skip
 
 
+def add_rated_durations(world: World) -> None:
+    """Ratings 5 to 1 of cases that took 10 to 50 minutes."""
+    for rating, minutes in zip((5, 4, 3, 2, 1), (10, 20, 30, 40, 50), strict=True):
+        name = f"took {minutes}"
+        world.add_case(name, "13 02:00", channel="api", status="solved")
+        world.add_status(name, f"13 02:{minutes}", "new", "solved")
+        world.add_answer(name, "13 04:00", "csat", rating, case_id=name, survey_id=name)
+    world.add_case("not rated", "13 02:00", channel="api", status="solved")
+    world.add_status("not rated", "13 02:30", "new", "solved")
+
+
 def add_complaints(world: World) -> None:
     """What the follow-up rules look for, and what they must leave alone."""
     complaint = {"feedback_type": "complaint", "priority": "high"}
@@ -153,7 +164,7 @@ def add_complaints(world: World) -> None:
 def golden(tmp_path_factory: pytest.TempPathFactory) -> World:
     """The built world; all whole-table tests of the project have passed on it."""
     world = World(tmp_path_factory.mktemp("golden"))
-    for add in (add_golden_cases, add_chats, add_answers, add_complaints):
+    for add in (add_golden_cases, add_chats, add_answers, add_rated_durations, add_complaints):
         add(world)
     world.commit()
     world.build(with_tests=True)

@@ -23,7 +23,7 @@ def test_csat_and_its_wilson_interval(golden: World) -> None:
 
 
 def test_only_the_latest_answer_about_a_case_counts(golden: World) -> None:
-    rows = golden.query("select * from csat where team = 'Billing'")
+    rows = golden.query("select * from csat where team = 'Billing' and channel = 'email'")
     assert [(row["rated_date"].isoformat(), row["satisfied_count"]) for row in rows] == [
         ("2026-03-12", 1)
     ]
@@ -123,3 +123,17 @@ def test_views_read_the_same_rows(golden: World) -> None:
         "union all select count(*) from metrics_daily where metric = 'first_reply'"
     )
     assert names[0] == names[1]
+
+
+def test_duration_weighted_csat_of_the_source_articles(golden: World) -> None:
+    row = find(golden, "metric = 'duration_weighted_csat' and channel = 'api'")
+    assert row["value"] == pytest.approx(0.658136, abs=5e-7)
+    assert (row["value_count"], row["left_out_count"]) == (5, 1)
+
+
+def test_resolution_time_ratio_counts_from_the_start_of_the_month(golden: World) -> None:
+    # 13 March 10:00 in Shanghai is minute 17 880 of the month.
+    row = find(golden, "metric = 'resolution_time_ratio' and channel = 'api'")
+    minutes = [10, 20, 30, 40, 50, 30]
+    expected = sum((17_880 + taken) / taken for taken in minutes) / len(minutes)
+    assert row["value"] == pytest.approx(expected)

@@ -1,0 +1,60 @@
+"""The dbt project as a whole: its tests, its documentation, its style."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from mart_world import World
+
+from pipelines import aggregate
+
+MODELS = aggregate.SQL_FOLDER / "models"
+
+
+def test_unit_tests_pass_with_rows_in_and_out(golden: World) -> None:
+    result = aggregate.invoke_dbt(golden.home, ["test", "--select", "test_type:unit"])
+    assert {str(found.status) for found in result.results} == {"pass"}
+    assert len(result.results) >= 4
+
+
+def test_documentation_is_generated_offline(golden: World) -> None:
+    aggregate.invoke_dbt(golden.home, ["docs", "generate", "--static"])
+    catalog = json.loads((golden.home.state / "dbt" / "catalog.json").read_text())
+    assert "model.hearback.cases" in catalog["nodes"]
+    assert (golden.home.state / "dbt" / "static_index.html").exists()
+
+
+def test_every_model_stands_beside_its_description() -> None:
+    bare = [path.name for path in MODELS.rglob("*.sql") if not path.with_suffix(".yml").exists()]
+    assert bare == []
+
+
+def test_every_description_ends_with_its_grain() -> None:
+    for path in MODELS.rglob("*.yml"):
+        for model in yaml.safe_load(path.read_text(encoding="utf-8")).get("models", []):
+            assert "One row" in model["description"].split(". ")[-1], path.name
+
+
+def test_models_are_written_in_the_house_style() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("sqlfluff"), "lint", "--processes", "1", "models", "tests"],
+        cwd=aggregate.SQL_FOLDER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_rule_of_an_analyst_needs_one_model_and_one_description(tmp_path: Path) -> None:
+    """Rules have no list: the folder alone decides, through the hook on it."""
+    project = yaml.safe_load((aggregate.SQL_FOLDER / "dbt_project.yml").read_text())
+    hook = project["models"]["hearback"]["follow_up"]["+post-hook"]
+    assert "add_candidates" in hook
+    for path in (MODELS / "follow_up").glob("*.sql"):
+        others = [other for other in MODELS.rglob("*.sql") if other != path]
+        assert all(path.stem not in other.read_text(encoding="utf-8") for other in others)
