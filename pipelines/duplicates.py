@@ -13,6 +13,7 @@ points to changes its text or goes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,54 +219,36 @@ def _find_near(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Change
     from models.near_duplicates import find_near_duplicates
 
     none = pa.table({"id": pa.array([], pa.string()), "near_of": pa.array([], pa.string())})
-    con.execute(
-        """create or replace table fresh_bands as
-        select id, unnest(bands) as band, said_at from verdict_feedback
+    fresh = con.sql(
+        """select id, said_at, bands from verdict_feedback
         where kind in ('new', 'changed') and bands is not null
             and id not in (select id from firsts where id <> first)"""
-    )
-    reach = con.sql(
-        f"""select
-            cast(min(said_at) - interval {GAP_DAYS} days as date),
-            cast(max(said_at) + interval {GAP_DAYS} days as date)
-        from fresh_bands"""
-    ).fetchall()
-    begin, end = reach[0]
+    ).to_arrow_table()
     con.execute(
         "create or replace table stored_near (id varchar, day date, band ubigint, original varchar)"
     )
-    if begin is not None:
-        days = [day for day in store.text_keys if str(begin) <= day <= str(end)]
-        files = store.files(TEXT_KEYS, days)
-        if files:
-            con.execute(
-                f"""insert into stored_near
-                select feedback_id, cast(said_at as date), band, coalesce(duplicate_of, feedback_id)
-                from (
-                    select feedback_id, said_at, duplicate_of, unnest(bands) as band
-                    from read_parquet({quote_list(files)})
-                    where feedback_id not in (select id from lost_ids)
-                        and feedback_id not in (select id from firsts where id <> first)
-                ) where band in (select band from fresh_bands)"""
-            )
-    con.execute(
-        """create or replace table near_candidates as
-        with shared as (
-            select band from fresh_bands group by band having count(*) > 1
-            union select band from stored_near
-        )
-        select distinct id, cast(said_at as date) as day from fresh_bands
-        where band in (select band from shared)"""
-    )
-    con.execute("drop table fresh_bands")
-    fresh_days = con.sql("select day, list(id) from near_candidates group by day").fetchall()
-    if not fresh_days:
+    if not len(fresh):
         return none
+    bands = fresh["bands"].combine_chunks().flatten()
+    keys = np.sort(bands.to_numpy())
+    shared = keys[1:][keys[1:] == keys[:-1]]
+    _find_stored_near(con, store, fresh["said_at"], bands)
+    stored = con.sql("select distinct band from stored_near").to_arrow_table()["band"]
+    shared = np.union1d(shared, stored.to_numpy())
+    if not len(shared):
+        return none
+    places = np.minimum(np.searchsorted(shared, bands.to_numpy()), len(shared) - 1)
+    is_shared = (shared[places] == bands.to_numpy()).reshape(-1, BANDS).any(axis=1)
+    con.register("near_rows", fresh.select(["id", "said_at"]).filter(pa.array(is_shared)))
+    fresh_days = con.sql(
+        "select cast(said_at as date) as day, list(id) from near_rows group by day"
+    ).fetchall()
+    con.unregister("near_rows")
     found = []
-    stored = _read_stored_texts(con, store)
+    stored_texts = _read_stored_texts(con, store)
     for part in _split_groups(pa.concat_tables(_read_fresh_texts(store, fresh_days))):
         groups = pc.unique(part["group_key"])
-        known = stored.filter(pc.is_in(stored["group_key"], value_set=groups))
+        known = stored_texts.filter(pc.is_in(stored_texts["group_key"], value_set=groups))
         near = find_near_duplicates(part, known)
         if len(near):
             found.append(_drop_distant(near, pa.concat_tables([part, known])))
@@ -280,6 +263,32 @@ def _find_near(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Change
     ).to_arrow_table()
     con.unregister("pairs")
     return pairs
+
+
+def _find_stored_near(
+    con: duckdb.DuckDBPyConnection, store: FactStore, said_at: pa.ChunkedArray, bands: pa.Array
+) -> None:
+    """Fill ``stored_near`` with stored rows within the gap that share a band with a fresh row."""
+    first, last = pc.min_max(said_at).as_py().values()
+    if first is None:
+        return
+    begin = day_name((first - timedelta(days=GAP_DAYS)).date())
+    end = day_name((last + timedelta(days=GAP_DAYS)).date())
+    files = store.files(TEXT_KEYS, [day for day in store.text_keys if begin <= day <= end])
+    if not files:
+        return
+    con.register("fresh_bands", pa.table({"band": bands}))
+    con.execute(
+        f"""insert into stored_near
+        select feedback_id, cast(said_at as date), band, coalesce(duplicate_of, feedback_id)
+        from (
+            select feedback_id, said_at, duplicate_of, unnest(bands) as band
+            from read_parquet({quote_list(files)})
+            where feedback_id not in (select id from lost_ids)
+                and feedback_id not in (select id from firsts where id <> first)
+        ) where band in (select band from fresh_bands)"""
+    )
+    con.unregister("fresh_bands")
 
 
 def _drop_distant(near: pa.Table, rows: pa.Table) -> pa.Table:

@@ -476,6 +476,9 @@ class FactStore:
     ) -> FileEntry | None:
         """One Parquet file of all pieces, in row groups of some size; None if there is no row."""
         new = self.lake.new_file(self.lake.layer_folder(LAYER, name, day), name)
+        # Hash keys do not get smaller.
+        packed = ("feedback_id", "said_at", "duplicate_of", "near_of")
+        compression = dict.fromkeys(packed, "zstd") if name == TEXT_KEYS else "zstd"
         rows = 0
         waiting: list[pa.Table] = []
         try:
@@ -483,7 +486,7 @@ class FactStore:
                 explain_disk_errors(new.relative),
                 self.lake.fs.open(new.temporary, "wb") as sink,
                 pq.ParquetWriter(
-                    sink, schema, compression="zstd", use_dictionary=_REPEATED
+                    sink, schema, compression=compression, use_dictionary=_REPEATED
                 ) as writer,
             ):
                 for piece in pieces:

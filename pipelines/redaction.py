@@ -30,7 +30,7 @@ CANDIDATE = (
 )
 
 _EMAIL = re.compile(
-    r"[A-Za-z0-9._%+\-]{1,64}"
+    r"(?<![A-Za-z0-9._%+\-])[A-Za-z0-9._%+\-]{1,64}+"
     r"(?:\s?@\s?|\s?[\[(]\s?at\s?[\])]\s?)"
     r"(?:[A-Za-z0-9\-]{1,63}(?:\.|\s?[\[(]\s?dot\s?[\])]\s?)){1,8}[A-Za-z]{2,24}"
     r"(?![A-Za-z0-9])",
@@ -82,7 +82,7 @@ _PHONE = re.compile(
     + _END
 )
 # Where phones and cards can be: signs that numbers are written with, seven digits at least.
-_RUN = re.compile(r"[+(]{0,2}\d(?:[ ().\-+转]{0,3}\d){6,}")
+_RUN = re.compile(r"[+(\d](?:[ ().\-+转]{0,3}\d){6,}")
 _LABELLED_DIGITS = re.compile(r"(?<![0-9A-Za-z])\(?\d(?:[ ()\-]{0,2}\d){5,18}" + _END)
 
 # What stands right in front of a number says what the number is.
