@@ -192,7 +192,7 @@ def read_csv(source: Source, options: Options, path: Path) -> Iterator[pa.Table]
             """
         )
         pairs = ", ".join(f"{quote(name)}, {identifier(name)}" for name in unique_names(header))
-        id_sql = identifier(options.id_column) if options.id_column else "null"
+        id_sql = identifier(options.id_column) if options.id_column else "null::varchar"
         broken = con.sql(
             "select distinct on (line) csv_line as line, error_message from reject_errors"
         ).to_arrow_table()
@@ -225,7 +225,9 @@ def read_jsonl(source: Source, options: Options, path: Path) -> Iterator[pa.Tabl
     con.execute("set preserve_insertion_order = true")
     names = count_names(con)
     id_column = options.id_column
-    id_sql = f"json_extract_string(line, {quote(json_key(id_column))})" if id_column else "null"
+    id_sql = (
+        f"json_extract_string(line, {quote(json_key(id_column))})" if id_column else "null::varchar"
+    )
     checked = False
     for lines, is_damaged in read_lines(path, options.encoding or "utf-8"):
         con.register("lines", pa.table({"line": lines}))
@@ -323,7 +325,7 @@ def read_parquet(source: Source, options: Options, path: Path) -> Iterator[pa.Ta
     header.remove("file_row_number")
     check_header(source, options, header, path)
     pairs = ", ".join(f"{quote(name)}, {identifier(name)}" for name in header)
-    id_sql = f"{identifier(options.id_column)}::varchar" if options.id_column else "null"
+    id_sql = f"{identifier(options.id_column)}::varchar" if options.id_column else "null::varchar"
     yield from identified(
         con,
         f"select json_object({pairs}) as payload, {id_sql} as id, "
@@ -347,7 +349,7 @@ def read_excel(source: Source, options: Options, path: Path) -> Iterator[pa.Tabl
     check_header(source, options, header, path)
     con = connect_duckdb()
     pairs = ", ".join(f"{quote(name)}, {identifier(name)}" for name in header)
-    id_sql = identifier(options.id_column) if options.id_column else "null"
+    id_sql = identifier(options.id_column) if options.id_column else "null::varchar"
     names = count_names(con)
     offset = 0
     while chunk := [row for _, row in zip(range(BATCH_ROWS), rows, strict=False)]:

@@ -108,6 +108,16 @@ def test_equal_rows_without_id_stay_two_rows(tmp_path: Path):
     assert count.count_out == 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"), [("csv", "name\nAnn\nAnn\n"), ("jsonl", '{"a":1}\n{"a":1}\n')]
+)
+def test_rows_of_a_file_without_an_id_column_are_captured(tmp_path: Path, kind: str, text: str):
+    (tmp_path / "plain").write_text(text, "utf-8")
+    config = f'[[sources]]\nname = "plain"\nkind = "{kind}"\noptions = {{ path = "plain" }}\n'
+    (count,) = extract.run(make_run(tmp_path, config), "plain")
+    assert count.count_out == 2
+
+
 def test_a_record_that_returns_to_an_earlier_content_is_captured_again(tmp_path: Path):
     row = '{{"id":"1","text":"{}","created":"x","stars":1,"user":"u"}}'
     captured = []
