@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 
 from pipelines.context import STEPS
 from pipelines.errors import UsageError
-from pipelines.launcher import USER, RunEnd, TaskState, name_run, run_daily, start_airflow
-from pipelines.settings import Settings, load_settings
+from pipelines.launcher import (
+    USER,
+    AirflowApi,
+    RunEnd,
+    TaskState,
+    name_run,
+    run_daily,
+    start_airflow,
+)
+from pipelines.settings import Project, Settings, load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,12 +58,10 @@ def run_pipeline(
     began = time.monotonic()
     ends: list[tuple[RunEnd, date | None]] = []
     with ExitStack() as stack:
-        if demo:
-            config = stack.enter_context(open_demo(DEMO_FOLDER))
-        settings = check_sources(load_settings(config), sources)
         api = stack.enter_context(
-            start_airflow(settings, is_scheduled=False, tell=make_teller(console))
+            start_on(config, sources, is_demo=demo, is_scheduled=False, console=console)
         )
+        settings = api.airflow.settings
         for day in days:
             run_id = name_run(day, settings)
             with ProgressView(console) as view:
@@ -71,6 +77,39 @@ def run_pipeline(
     for end, _ in ends:
         print_summary(console, settings, end, time.monotonic() - began)
     return all(end.is_success for end, _ in ends)
+
+
+@contextmanager
+def start_on(
+    config: Path, sources: tuple[str, ...], *, is_demo: bool, is_scheduled: bool, console: Console
+) -> Iterator[AirflowApi]:
+    """Airflow on the given configuration, or on the demo, which is made while Airflow prepares."""
+    tell = make_teller(console)
+    if not is_demo:
+        settings = check_sources(load_settings(config), sources)
+        with start_airflow(settings, is_scheduled=is_scheduled, tell=tell) as api:
+            yield api
+        return
+    with ExitStack() as stack:
+
+        def make_demo() -> None:
+            tell("making the demo's sources" if is_new_demo() else "starting the demo's sources")
+            check_sources(load_settings(stack.enter_context(open_demo(DEMO_FOLDER))), sources)
+
+        folder = DEMO_FOLDER.absolute()
+        project = Project(home=str(folder / "home"))
+        settings = Settings(project=project, path=folder / "hearback.toml")
+        with start_airflow(
+            settings, is_scheduled=is_scheduled, tell=tell, meanwhile=make_demo
+        ) as api:
+            api.airflow.settings = load_settings(settings.path)
+            yield api
+
+
+def is_new_demo() -> bool:
+    from pipelines import demo
+
+    return demo.remembered_until(DEMO_FOLDER) is None
 
 
 def check_sources(settings: Settings, names: tuple[str, ...]) -> Settings:
@@ -111,7 +150,7 @@ class ProgressView:
         if self.console.is_terminal:
             self.live.stop()
 
-    def show(self, state: str, tasks: list[TaskState], rows: dict[str, int]) -> None:
+    def show(self, tasks: list[TaskState], rows: dict[str, int]) -> None:
         if self.console.is_terminal:
             self.live.update(self.draw(tasks, rows))
         for task in sorted(tasks, key=order_of):
@@ -148,13 +187,7 @@ def serve(config: Path, *, demo: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    with ExitStack() as stack:
-        if demo:
-            config = stack.enter_context(open_demo(DEMO_FOLDER))
-        settings = check_sources(load_settings(config), ())
-        api = stack.enter_context(
-            start_airflow(settings, is_scheduled=True, tell=make_teller(console))
-        )
+    with start_on(config, (), is_demo=demo, is_scheduled=True, console=console) as api:
         console.print(f"Airflow:  {api.airflow.address}")
         console.print(f"sign in:  {USER} / {api.airflow.secrets['password']}")
         console.print("Ctrl-C stops it.")

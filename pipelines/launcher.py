@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
     import httpx
 
 DAG_ID = "feedback_daily"
-COMPONENTS = ("api-server", "scheduler", "dag-processor")
+COMPONENTS = {
+    "api-server": ["airflow", "api-server"],
+    "dag-processor": ["airflow", "dag-processor"],
+    "scheduler": ["pipelines.warm", "scheduler"],
+}
 POOLS = {"sources": 4, "warehouse_writer": 1}
 READY_SECONDS = 180.0
 POLL_SECONDS = 0.5
@@ -69,7 +74,7 @@ class RunEnd:
     errors: dict[str, str] = field(default_factory=dict)
 
 
-Watcher = Callable[[str, list[TaskState], dict[str, int]], None]
+Watcher = Callable[[list[TaskState], dict[str, int]], None]
 
 
 class EmbeddedAirflow:
@@ -149,15 +154,22 @@ class EmbeddedAirflow:
         }
         return {**tuning, **os.environ, **own}
 
+    @property
+    def stamp(self) -> Path:
+        """Holds the version of Airflow that the database was made for."""
+        return self.folder / "migrated"
+
+    @property
+    def is_migrated(self) -> bool:
+        if not (self.database.exists() and self.stamp.exists()):
+            return False
+        return self.stamp.read_text() == version("apache-airflow")
+
     def migrate(self) -> None:
         """Bring the database to this Airflow's version, aside, then swap it in.
 
-        Raises HearbackError with the last line of Airflow's own message.
+        HearbackError names the log if Airflow could not.
         """
-        stamp = self.folder / "migrated"
-        wanted = version("apache-airflow")
-        if self.database.exists() and stamp.exists() and stamp.read_text() == wanted:
-            return
         aside = self.folder / "airflow.db.new"
         aside.unlink(missing_ok=True)
         if self.database.exists():
@@ -178,7 +190,7 @@ class EmbeddedAirflow:
         if done.returncode:
             raise HearbackError(f"Airflow's database could not be prepared; see {log}")
         aside.replace(self.database)
-        stamp.write_text(wanted)
+        self.stamp.write_text(version("apache-airflow"))
 
     def close_interrupted_runs(self) -> int:
         """Mark what a killed Airflow left running as failed, so that it is not taken up again.
@@ -256,6 +268,10 @@ class AirflowApi:
         self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         return True
 
+    def warm_up(self) -> None:
+        """Let the server build what it builds at the first call of a task, which takes seconds."""
+        self.client.get("/execution/health", timeout=READY_SECONDS)
+
     def check_alive(self) -> None:
         dead = self.programs.find_dead()
         if dead:
@@ -328,10 +344,15 @@ class AirflowApi:
 
 @contextlib.contextmanager
 def start_airflow(
-    settings: Settings, *, is_scheduled: bool, tell: Callable[[str], None]
+    settings: Settings,
+    *,
+    is_scheduled: bool,
+    tell: Callable[[str], None],
+    meanwhile: Callable[[], object] = bool,
 ) -> Iterator[AirflowApi]:
     """A running Airflow, ready to take runs; stopped, with all its children, on the way out.
 
+    ``meanwhile`` is called beside the preparation of the database, before anything is started.
     Raises HearbackError if this home already has one, or if it does not get ready.
     """
     airflow = EmbeddedAirflow(settings)
@@ -340,8 +361,12 @@ def start_airflow(
         "wait for it to end, or stop it"
     )
     with hold_lock(airflow.home.lock("airflow"), refusal=refusal), end_on_signals():
-        tell("preparing Airflow's database")
-        airflow.migrate()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(meanwhile)
+            if not airflow.is_migrated:
+                tell("preparing Airflow's database (once)")
+                airflow.migrate()
+            other.result()
         airflow.close_interrupted_runs()
         with Programs() as programs:
             tell("starting Airflow")
@@ -361,7 +386,10 @@ def wait_ready(airflow: EmbeddedAirflow, programs: Programs, began: datetime) ->
     is_up = False
     while time.monotonic() < give_up:
         api.check_alive()
-        is_up = is_up or api.is_up()
+        if not is_up:
+            is_up = api.is_up()
+            if is_up:
+                api.warm_up()
         if is_up and api.has_read_dag(began):
             api.make_pools()
             return api
@@ -408,9 +436,10 @@ def run_daily(
     while state not in ("success", "failed"):
         time.sleep(POLL_SECONDS)
         api.check_alive()
-        state = api.run_state(run_id)
         tasks = api.task_states(run_id)
-        watch(state, tasks, read_progress(home.progress(run_id)))
+        if all(task.is_ended for task in tasks):
+            state = api.run_state(run_id)
+        watch(tasks, read_progress(home.progress(run_id)))
     shutil.rmtree(home.progress(run_id), ignore_errors=True)
     kept = home.lake.read_run_errors(run_id)
     errors = {
