@@ -11,7 +11,9 @@ import difflib
 import itertools
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 STEP = "classify"
 KEEP_DAYS, KEEP_VERSIONS = 7, 3  # how long replaced files stay for readers that hold them
 BATCH_ROWS = 20_000
+WORKERS = 2
 FACT_COLUMNS = ["feedback_id", "source", "language", "title", "body", "text_hash"]
 FILE_COLUMNS = (
     "id",
@@ -81,12 +84,17 @@ def run(run: Run) -> list[StepCount]:
             return counts
         labeller = _DayLabeller(run, predictor, labels["version"] + 1)
         partitions: dict[str, FileEntry] = {}
+        behind: list[tuple[str, FileEntry, FileEntry | None]] = []
         for day, entry in sorted(days.items()):
             known = labels["partitions"].get(day)
             if known and not is_new_model and entry["version"] <= labels["consumed"]:
                 partitions[day] = known
             else:
-                partitions[day] = labeller.label(day, entry, known)
+                behind.append((day, entry, known))
+        # NumPy and Arrow let go of the interpreter's lock for most of a day's work.
+        with ThreadPoolExecutor(WORKERS) as pool:
+            written = pool.map(lambda task: labeller.label(*task), behind)
+            partitions |= {day: entry for (day, _, _), entry in zip(behind, written, strict=True)}
         _commit(run, labels, partitions, facts["version"], predictor.model.version)
         counts.extend(labeller.totals[source] for source in sorted(labeller.totals))
         return counts
@@ -139,10 +147,14 @@ class _DayLabeller:
         self._run = run
         self._predictor = predictor
         self._number = number
+        self._lock = threading.Lock()
         self.totals: dict[str, StepCount] = {}
 
     def label(self, day: str, facts: FileEntry, known: FileEntry | None) -> FileEntry:
-        """Write a day's labels anew, or keep its file when it would say the same."""
+        """Write a day's labels anew, or keep its file when it would say the same.
+
+        May be called by several threads.
+        """
         import pyarrow.parquet as pq
 
         lake = self._run.lake
@@ -197,13 +209,14 @@ class _DayLabeller:
     def _count(self, sources: pa.ChunkedArray, is_known: pa.ChunkedArray) -> None:
         table = pa.table({"source": sources, "known": pc.cast(is_known, pa.int64())})
         sums = table.group_by("source").aggregate([("known", "sum"), ([], "count_all")])
-        for row in sums.to_pylist():
-            total = self.totals.setdefault(
-                row["source"] or "", StepCount(STEP, source=row["source"], entity="feedback")
-            )
-            total.count_in += row["count_all"]
-            total.count_unchanged += row["known_sum"]
-            total.count_out += row["count_all"] - row["known_sum"]
+        with self._lock:
+            for row in sums.to_pylist():
+                total = self.totals.setdefault(
+                    row["source"] or "", StepCount(STEP, source=row["source"], entity="feedback")
+                )
+                total.count_in += row["count_all"]
+                total.count_unchanged += row["known_sum"]
+                total.count_out += row["count_all"] - row["known_sum"]
 
 
 def _read_valid_labels(lake: Lake, known: FileEntry | None, version: str) -> pa.Table:
