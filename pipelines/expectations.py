@@ -60,6 +60,9 @@ def narrow_columns(entity: str) -> dict[str, str]:
         )
     if entity in NEEDS_TEXT:
         columns["has_text"] = f"regexp_matches({joined}, '[^ \\n\\t　]')"
+    if entity == "feedback":
+        # stars without a word are still a verdict on a review page
+        columns["has_text"] += " or (channel = 'review' and rating is not null)"
     event = EVENT_TIME[entity]
     if event:
         # milliseconds since 1970, so that one comparison serves every zone and unit
@@ -79,6 +82,8 @@ def narrow_columns(entity: str) -> dict[str, str]:
         columns["has_event_at"] = "event_at is not null"
     if entity == "orders":
         columns["amount"] = "amount"
+    if entity == "customers":
+        columns["birth_year"] = "year(birthday)::double"
     return columns
 
 
@@ -111,6 +116,11 @@ def entity_checks(entity: str, now: datetime) -> list[Check]:
             Check("impossible_date", "expect_column_values_to_be_between",
                   {"column": "event_ms", "min_value": OLDEST.timestamp() * 1000,
                    "max_value": latest})
+        )  # fmt: skip
+    if entity == "customers":
+        checks.append(
+            Check("impossible_date", "expect_column_values_to_be_between",
+                  {"column": "birth_year", "min_value": 1900, "max_value": now.year})
         )  # fmt: skip
     checks += SPECIFIC.get(entity, [])
     return checks

@@ -157,3 +157,25 @@ def test_more_rows_than_one_group_holds(tmp_path: Path, monkeypatch: pytest.Monk
         "g1",
         "g2",
     ]
+
+
+def test_stars_without_words_count_on_a_review_page(tmp_path: Path):
+    source = FEEDBACK_SOURCE.replace("app_store", "review")
+    write_lines(tmp_path / "app.jsonl", line(id="1", text=""), line(id="2", text="", stars=None))
+    run = make_run(tmp_path, source)
+    extract.run(run, "app")
+    validate.run(run)
+    assert [row["record_id"] for row in read(run, "staging", "feedback")] == ["1"]
+
+
+@pytest.mark.parametrize("born", ["1988-02-30", "0001-01-01", "2999-01-01"])
+def test_impossible_birthday_is_quarantined(tmp_path: Path, born: str):
+    (tmp_path / "crm.csv").write_text(f"id,born\n1,{born}\n2,1988-02-29\n", "utf-8")
+    run = make_run(
+        tmp_path,
+        '[[sources]]\nname = "crm"\nkind = "csv"\noptions = { path = "crm.csv", '
+        'entity = "customers", columns = { source_customer_id = "id", birthday = "born" } }\n',
+    )
+    extract.run(run, "crm")
+    validate.run(run)
+    assert [row["record_id"] for row in read(run, "staging", "customers")] == ["2"]

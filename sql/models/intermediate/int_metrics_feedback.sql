@@ -34,9 +34,14 @@ feedback as (
     from {{ ref('stg_feedback') }}
     cross join project
     where
-        created_at >= (select low from bounds)
-        and created_at < (select high from bounds)
-        and not coalesce(is_excluded, false)
+        not coalesce(is_excluded, false)
+        and (
+            created_at is null
+            or (
+                created_at >= (select low from bounds)
+                and created_at < (select high from bounds)
+            )
+        )
 
 ),
 
@@ -68,11 +73,13 @@ final as (
         labels.sentiment,
         count(*)::double as numerator
     from feedback
-    semi join days on feedback.cohort_date = days.day
+    left join days on feedback.cohort_date = days.day
     left join labels
         on
             feedback.feedback_id = labels.feedback_id
             and feedback.text_hash = labels.text_hash
+    -- What has no date belongs to no day, and is counted anew each time.
+    where days.day is not null or feedback.created_at is null
     group by all
 
 )

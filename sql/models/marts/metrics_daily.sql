@@ -7,6 +7,7 @@
             {% if is_incremental() %}
             delete from {{ this }}
             where metric = 'backlog'
+                or cohort_date is null
                 or cohort_date in (
                     select day from {{ ref('int_touched_days') }}
                 )
