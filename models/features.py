@@ -21,7 +21,6 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from models.lexicon import MAX_TOKENS, Hits, Lexicon, PhraseTable, load_lexicon
 from models.tokens import (
     HAN,
-    WORD,
     Array,
     TokenBatch,
     as_string_array,
@@ -30,8 +29,8 @@ from models.tokens import (
 )
 
 FEATURES_VERSION = "1"
-BUCKET_BITS = 20
-_GRAM_KINDS = 3
+BUCKET_BITS = 19
+_NO_GRAM = 1 << BUCKET_BITS
 _NEGATION_REACH = 3
 # Topic classes count every phrase; of the others only the longest of overlapping phrases counts,
 # so that "not recommend" is not also "recommend".
@@ -63,14 +62,15 @@ _CUE_SCALE = 0.6
 class BatchFeatures:
     """Features of one chunk of texts, with what is needed to explain them.
 
-    matrix: float32 CSR [n, columns]; columns_of_grams: int32 [T, 3], -1 where not a column;
-    cues: float32 [n, cue columns], the cue block of the matrix.
+    matrix: float32 CSR [n, columns]; cues: float32 [n, cue columns], the cue block of the matrix;
+    columns_of_grams: three arrays [T], [T - 1], [T], -1 where not a column: words, pairs, and first
+    letters of words or 3-grams of Han characters.
     """
 
     tokens: TokenBatch
     hits: Hits
     matrix: sparse.csr_matrix
-    columns_of_grams: Array
+    columns_of_grams: list[Array]
     cues: Array
 
 
@@ -88,12 +88,15 @@ class TextFeatures(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> Self:
         texts = as_string_array(X)
-        keys = [
-            np.unique((buckets << np.int64(32)) | (first + np.repeat(tokens.rows, _GRAM_KINDS)))
-            for first, tokens, buckets in self._iterate_buckets(texts)
-        ]
-        seen = np.concatenate(keys) if keys else np.zeros(0, np.int64)
-        buckets, counts = np.unique(seen[seen >= 0] >> 32, return_counts=True)
+        keys = [np.zeros(0, np.int64)]
+        for first, tokens in iterate_chunks(texts):
+            for buckets in _bucket_grams(tokens, gram_hashes(tokens.hashes, 3)):
+                rows = first + tokens.rows[: len(buckets)]
+                keys.append(np.unique((buckets << np.int64(32)) | rows))
+        seen = np.unique(np.concatenate(keys))
+        buckets, counts = np.unique(seen >> 32, return_counts=True)
+        is_gram = buckets < _NO_GRAM
+        buckets, counts = buckets[is_gram], counts[is_gram]
         kept = counts >= self.min_texts
         idf = np.log((1 + len(texts)) / (1 + counts[kept])) + 1
         return self.restore(buckets[kept].astype(np.uint32), idf.astype(np.float32))
@@ -102,8 +105,10 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         """Set what `fit` learned, as read from a model file."""
         self.buckets_ = buckets
         self.idf_ = idf
-        self._column_of_bucket = np.full(1 << BUCKET_BITS, -1, np.int32)
-        self._column_of_bucket[buckets] = np.arange(len(buckets), dtype=np.int32)
+        # Two bytes a bucket, where they are enough, keep the table in the cache.
+        kind = np.int16 if len(buckets) < 1 << 15 else np.int32
+        self._column_of_bucket = np.full((1 << BUCKET_BITS) + 1, -1, kind)
+        self._column_of_bucket[buckets] = np.arange(len(buckets), dtype=kind)
         self._lexicon = load_lexicon()
         known = {phrase: entry for entry, phrase in enumerate(self._lexicon.phrases)}
         added = [phrase for phrase in self.extra_phrases if phrase not in known]
@@ -147,67 +152,67 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         """
         return self._cues.locate(part.tokens, part.hits)
 
-    def _iterate_buckets(self, texts: pa.Array) -> Iterator[tuple[int, TokenBatch, Array]]:
-        for first, tokens in iterate_chunks(texts):
-            buckets = _bucket_grams(tokens, gram_hashes(tokens.hashes, _GRAM_KINDS))
-            yield first, tokens, buckets.ravel()
-
     def _build(self, tokens: TokenBatch) -> BatchFeatures:
-        grams = gram_hashes(tokens.hashes, MAX_TOKENS)
-        columns = np.take(self._column_of_bucket, _bucket_grams(tokens, grams))
+        grams = gram_hashes(tokens.hashes, 3)
+        columns = [
+            np.take(self._column_of_bucket, buckets) for buckets in _bucket_grams(tokens, grams)
+        ]
         hits = self._table.find(tokens, grams)
         cues = self._cues.count(tokens, hits)
         matrix = self._assemble(tokens, columns, cues)
         return BatchFeatures(tokens, hits, matrix, columns, cues)
 
-    def _assemble(self, tokens: TokenBatch, columns: Array, cues: Array) -> sparse.csr_matrix:
-        flat = columns.ravel()
-        kept = np.flatnonzero(flat >= 0)
-        hashed = flat[kept]
-        rows = np.take(tokens.rows, kept // _GRAM_KINDS)
-        values = np.take(self.idf_, hashed)
+    def _assemble(self, tokens: TokenBatch, columns: list[Array], cues: Array) -> sparse.csr_matrix:
+        """Put the blocks side by side; entries of a row are in no order and may repeat a column."""
         size = tokens.row_count
-        norms = np.sqrt(np.bincount(rows, values * values, minlength=size))
-        values = values / np.take(norms, rows).astype(np.float32)
-
+        rows, hashed = [], []
+        for column in columns:
+            kept = np.flatnonzero(column >= 0)
+            rows.append(np.take(tokens.rows, kept))
+            hashed.append(np.take(column, kept))
+        values = [np.take(self.idf_, column) for column in hashed]
+        squares = [
+            np.bincount(row, value * value, minlength=size)
+            for row, value in zip(rows, values, strict=True)
+        ]
+        norms = np.sqrt(sum(squares)).astype(np.float32)
+        blocks = [
+            (row, column, value / np.take(norms, row))
+            for row, column, value in zip(rows, hashed, values, strict=True)
+        ]
         cue_rows, cue_columns = np.nonzero(cues)
-        hashed_counts = np.bincount(rows, minlength=size)
-        cue_counts = np.bincount(cue_rows, minlength=size)
-        indptr = np.concatenate([[0], np.cumsum(hashed_counts + cue_counts)])
-        cues_before = np.cumsum(cue_counts) - cue_counts
-        hashed_through = np.cumsum(hashed_counts)
+        blocks.append((cue_rows, cue_columns + len(self.buckets_), cues[cue_rows, cue_columns]))
+        counts = [np.bincount(row, minlength=size) for row, _, _ in blocks]
+        indptr = np.concatenate([[0], np.cumsum(sum(counts))])
         indices = np.empty(indptr[-1], np.int32)
         data = np.empty(indptr[-1], np.float32)
-        place = np.arange(len(hashed)) + np.take(cues_before, rows)
-        indices[place], data[place] = hashed, values
-        place = np.arange(len(cue_rows)) + np.take(hashed_through, cue_rows)
-        indices[place] = cue_columns + len(self.buckets_)
-        data[place] = cues[cue_rows, cue_columns]
+        begin = indptr[:-1]
+        for (row, column, value), count in zip(blocks, counts, strict=True):
+            # Each block is ordered by row: an entry moves by what stands before it in other blocks.
+            shift = begin - (np.cumsum(count) - count)
+            place = np.arange(len(row)) + np.take(shift, row)
+            indices[place] = column
+            data[place] = value
+            begin = begin + count
         return sparse.csr_matrix((data, indices, indptr), shape=(size, self.column_count))
 
 
-def _bucket_grams(tokens: TokenBatch, grams: list[Array]) -> Array:
-    """Hash buckets of the 1-gram, 2-gram, and prefix or Han 3-gram at each token: int64 [T, 3].
+def _bucket_grams(tokens: TokenBatch, grams: list[Array]) -> list[Array]:
+    """Hash buckets of the 1-gram, 2-gram, and prefix or Han 3-gram at each token: int64.
 
-    -1 where there is none. Bucket -1 is looked up as the last one, which is kept free of columns.
+    _NO_GRAM where there is none.
     """
-    count = len(tokens.hashes)
     shift = np.uint64(64 - BUCKET_BITS)
-    buckets = np.full((count, _GRAM_KINDS), -1, np.int64)
-    buckets[:, 0] = (grams[0] >> shift).view(np.int64)
-    if count > 1:
-        paired = tokens.rows[1:] == tokens.rows[:-1]
-        np.copyto(buckets[:-1, 1], (grams[1] >> shift).view(np.int64), where=paired)
-    is_word = tokens.kinds == WORD
-    if count > 2:
-        tripled = (tokens.rows[2:] == tokens.rows[:-2]) & (tokens.kinds[:-2] == HAN)
-        np.copyto(buckets[:-2, 2], (grams[2] >> shift).view(np.int64), where=tripled)
-    np.copyto(
-        buckets[:, 2],
-        (tokens.prefixes >> shift).view(np.int64),
-        where=is_word & (tokens.prefixes != 0),
-    )
-    return np.where(buckets == (1 << BUCKET_BITS) - 1, -1, buckets)
+    single = (grams[0] >> shift).view(np.int64)
+    paired = (grams[1] >> shift).view(np.int64)
+    rows = tokens.rows
+    paired[rows[1:] != rows[:-1]] = _NO_GRAM
+    third = (tokens.prefixes >> shift).view(np.int64)
+    third[tokens.prefixes == 0] = _NO_GRAM
+    if len(rows) > 2:
+        is_triple = (rows[2:] == rows[:-2]) & (tokens.kinds[:-2] == HAN)
+        np.copyto(third[:-2], (grams[2] >> shift).view(np.int64), where=is_triple)
+    return [single, paired, third]
 
 
 class _CueCounter:

@@ -83,10 +83,10 @@ def _detect(tokens: TokenBatch) -> Array:
     number = {code: index for index, code in enumerate(_CODES)}
     size = tokens.row_count
     scripts = np.take(_script_table(), tokens.points)
-    rows = np.repeat(np.arange(size), np.diff(tokens.point_offsets))
-    counts = np.bincount(rows * len(_SCRIPTS) + scripts, minlength=size * len(_SCRIPTS))
-    counts = counts.reshape(size, len(_SCRIPTS))
-    counts[:, 0] = 0
+    counts = np.zeros((size, len(_SCRIPTS)), np.int64)
+    for script in (np.flatnonzero(np.bincount(scripts, minlength=len(_SCRIPTS))[1:]) + 1).tolist():
+        through = np.concatenate([[0], np.cumsum(scripts == script)])
+        counts[:, script] = np.diff(through[tokens.point_offsets])
     ukrainian = counts[:, _UKRAINIAN] > 0
     persian = counts[:, _PERSIAN] > 0
     counts[:, _CYRILLIC] += counts[:, _UKRAINIAN]

@@ -61,11 +61,15 @@ class Predictor:
             self._slices[head] = slice(first, first + len(classes))
             first += len(classes)
         deciding = np.r_[self._slices["feedback_type"], self._slices["sentiment"]]
-        self._salience = np.linalg.norm(model.weights[:hashed, deciding], axis=1) * model.idf
+        salience = np.linalg.norm(model.weights[:hashed, deciding], axis=1) * model.idf
+        self._salience = np.append(salience, 0).astype(np.float32)  # the last for "no column"
+        # Keywords are numbered from the rarest on, so that sorting numbers puts the best first.
+        order = np.argsort(-model.keyword_idf, kind="stable")
+        ranked = [model.keywords[number] for number in order.tolist()]
+        rank = {word: number for number, word in enumerate(ranked)}
         phrases = self._features.phrases
-        keyword_of = {word: number for number, word in enumerate(model.keywords)}
-        self._keyword_of_entry = np.array([keyword_of.get(phrase, -1) for phrase in phrases])
-        self._keywords = pa.array(model.keywords, pa.string())
+        self._keyword_of_entry = np.array([rank.get(phrase, -1) for phrase in phrases])
+        self._keywords = pa.array(ranked, pa.string())
         self._reasons = pa.array([*REASONS, MODEL_REASON], pa.string())
 
     def predict(self, texts: Any, languages: pa.Array | None = None) -> pa.Table:
@@ -214,10 +218,9 @@ class Predictor:
         whole |= tokens.kinds[starts] != HAN
         longest = (cover[starts] == lengths) & (cover[last] == lengths) & whole
         keywords, rows = keywords[longest], tokens.rows[starts[longest]]
-        pairs = np.unique(rows * len(self._keywords) + keywords)
+        pairs = np.sort(rows * len(self._keywords) + keywords)
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]]
         rows, keywords = np.divmod(pairs, max(len(self._keywords), 1))
-        order = np.lexsort((keywords, -self.model.keyword_idf[keywords], rows))
-        rows, keywords = rows[order], keywords[order]
         counts = np.bincount(rows, minlength=tokens.row_count)
         rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         top = rank < MAX_KEYWORDS
@@ -226,36 +229,31 @@ class Predictor:
     def _summarise(self, part: BatchFeatures) -> pa.Array:
         """The sentence whose words weigh most in type and sentiment, cut to 120 characters."""
         tokens = part.tokens
-        points = tokens.points
-        size = tokens.row_count
+        points, size = tokens.points, tokens.row_count
+        if not len(points):
+            return pa.array([""] * size, pa.string())
         first = _find_sentences(points, tokens.point_offsets)
         row_of = np.searchsorted(tokens.point_offsets, first, side="right") - 1
-        columns = part.columns_of_grams
-        weights = np.where(columns >= 0, np.take(self._salience, columns), 0).sum(axis=1)
-        sentence = np.searchsorted(first, tokens.starts, side="right") - 1
-        total = np.bincount(sentence, weights, minlength=len(first))
-        count = np.bincount(sentence, minlength=len(first))
-        score = total / np.sqrt(count + _SHORT_SENTENCE)
-        order = np.lexsort((-np.arange(len(first)), score, row_of))
-        best = np.full(size, -1)
+        weights = np.zeros(len(tokens.hashes) + 1, np.float32)
+        for columns in part.columns_of_grams:
+            weights[: len(columns)] += np.take(self._salience, columns)
+        token_bounds = np.append(np.searchsorted(tokens.starts, first), len(tokens.starts))
+        count = np.diff(token_bounds)
+        sentence = np.repeat(np.arange(len(first)), count)
+        total = np.bincount(sentence, weights[:-1], minlength=len(first))
+        order = np.lexsort(
+            (-np.arange(len(first)), total / np.sqrt(count + _SHORT_SENTENCE), row_of)
+        )
+        best = np.full(size, len(first))
         best[row_of[order]] = order
-        has_text = best >= 0
-        begin = np.where(has_text, np.take(first, best, mode="clip"), 0) if len(first) else best
-        stops = np.append(first[1:], len(points))
-        end = np.where(has_text, np.take(stops, best, mode="clip"), 0) if len(first) else best
-        begin, end = np.where(has_text, begin, 0), np.where(has_text, end, 0)
-        while True:
-            blank = (
-                (begin < end) & np.isin(np.take(points, begin, mode="clip"), _BLANKS)
-                if len(points)
-                else np.zeros(size, bool)
-            )
-            if not blank.any():
-                break
-            begin = begin + blank
+        begin = np.append(first, len(points))[best]
+        end = np.append(first[1:], [len(points)] * 2)[best]
+        begin = np.minimum(_skip_blanks(points, begin), end)
         cut = end - begin > SUMMARY_LENGTH
         end = np.where(cut, begin + SUMMARY_LENGTH - 1, end)
         summary = pc.utf8_trim_whitespace(_slice_texts(points, begin, end))
+        if not cut.any():
+            return summary
         return pc.if_else(pa.array(cut), pc.binary_join_element_wise(summary, "…", ""), summary)
 
     def _find_words(self, text: str, part: BatchFeatures) -> dict[int, list[str]]:
@@ -263,9 +261,9 @@ class Predictor:
         tokens = part.tokens
         hashed = len(self.model.buckets)
         words: dict[int, list[str]] = {}
-        for token, row in enumerate(part.columns_of_grams.tolist()):
-            reach = (0, 1, 2 if tokens.kinds[token] == HAN else 0)
-            for extent, column in zip(reach, row, strict=True):
+        for kind, columns in enumerate(part.columns_of_grams):
+            for token, column in enumerate(columns.tolist()):
+                extent = kind if kind < 2 or tokens.kinds[token] == HAN else 0
                 if column >= 0:
                     word = text[tokens.starts[token] : tokens.ends[token + extent]]
                     words.setdefault(column, []).append(word)
@@ -275,20 +273,36 @@ class Predictor:
         return words
 
 
-_BLANKS = np.array([9, 10, 11, 12, 13, 32, 0xA0, 0x3000], np.uint32)
-_ENDS_SENTENCE = np.zeros(0x10000, bool)
-_ENDS_SENTENCE[[ord(mark) for mark in _SENTENCE_ENDS]] = True
+def _table_of(marks: str) -> Array:
+    table = np.zeros(0x10000, bool)
+    table[[ord(mark) for mark in marks]] = True
+    return table
+
+
+_IS_BLANK = _table_of("\t\n\v\f\r \u00a0\u3000")
+_ENDS_SENTENCE = _table_of(_SENTENCE_ENDS)
 
 
 def _find_sentences(points: Array, offsets: Array) -> Array:
     """Where sentences start, ascending; a full stop ends one only before a blank."""
-    ends = np.take(_ENDS_SENTENCE, np.minimum(points, 0xFFFF))
-    stops = np.flatnonzero(points[:-1] == ord(".")) if len(points) else np.zeros(0, np.int64)
-    ends[stops[np.isin(points[stops + 1], _BLANKS)]] = True
-    starts = np.flatnonzero(ends) + 1
-    starts = np.concatenate([offsets[:-1], starts])
-    starts = np.unique(starts)
-    return starts[starts < len(points)]
+    narrow = np.minimum(points, 0xFFFF)
+    ends = np.take(_ENDS_SENTENCE, narrow)
+    stops = np.flatnonzero(narrow[:-1] == ord("."))
+    ends[stops[np.take(_IS_BLANK, narrow[stops + 1])]] = True
+    is_start = np.zeros(len(points) + 1, bool)
+    is_start[1:] = ends
+    is_start[offsets] = True
+    return np.flatnonzero(is_start[:-1])
+
+
+def _skip_blanks(points: Array, begin: Array) -> Array:
+    """The first places at or after `begin` that are not blank."""
+    narrow = np.append(np.minimum(points, 0xFFFF), 0)
+    while True:
+        is_blank = np.take(_IS_BLANK, narrow[begin])
+        if not is_blank.any():
+            return begin
+        begin = begin + is_blank
 
 
 def _slice_texts(points: Array, begin: Array, end: Array) -> pa.Array:

@@ -24,7 +24,7 @@ from models.errors import ModelError
 Array = NDArray[Any]
 
 SEPARATOR, WORD, HAN, SYMBOL, SKIP = 0, 1, 2, 3, 4
-CHUNK_CHARACTERS = 1 << 16
+CHUNK_BYTES = 1 << 17
 PREFIX_LENGTH = 5
 _POINTS = 0x110000
 _POWER = np.uint64(0x9E3779B97F4A7C15)
@@ -85,11 +85,11 @@ def as_string_array(texts: Any) -> pa.Array:
 
 
 def iterate_chunks(texts: pa.Array) -> Iterator[tuple[int, TokenBatch]]:
-    """Yield (first row, tokens) for pieces of about 65,000 characters, which fit a core's cache."""
+    """Yield (first row, tokens) for pieces of about 128 kB, whose arrays fit a core's cache."""
     offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
     start = 0
     while start < len(texts):
-        stop = int(np.searchsorted(offsets, offsets[start] + CHUNK_CHARACTERS, side="right")) - 1
+        stop = int(np.searchsorted(offsets, offsets[start] + CHUNK_BYTES, side="right")) - 1
         stop = min(max(stop, start + 1), len(texts))
         yield start, tokenize(texts.slice(start, stop - start))
         start = stop
@@ -151,8 +151,14 @@ def gram_hashes(hashes: Array, size: int) -> list[Array]:
     grams = [hashes]
     for length in range(2, size + 1):
         last = hashes[length - 1 :]
-        grams.append(grams[-1][: len(last)] * _POWER + last)
+        grams.append(extend_grams(grams[-1][: len(last)], last))
     return grams
+
+
+def extend_grams(grams: Array, last: Array) -> Array:
+    """Hashes of grams that are one token longer."""
+    longer: Array = grams * _POWER + last
+    return longer
 
 
 def _decode(texts: pa.Array) -> tuple[Array, Array]:
@@ -207,7 +213,7 @@ def _powers_of(size: int) -> tuple[Array, Array]:
 
 def _powers(size: int) -> tuple[Array, Array]:
     """Powers of the hash base and of its inverse modulo 2**64, at least `size` of each."""
-    return _powers_of(max(CHUNK_CHARACTERS + 1, 1 << (size - 1).bit_length()))
+    return _powers_of(max(CHUNK_BYTES + 1, 1 << (size - 1).bit_length()))
 
 
 @functools.cache

@@ -100,7 +100,7 @@ def test_chunks_do_not_change_features(
 ) -> None:
     texts = [f"the food was not good {number} 味道不好" for number in range(50)]
     whole = features.transform(texts)
-    monkeypatch.setattr(tokens, "CHUNK_CHARACTERS", 100)
+    monkeypatch.setattr(tokens, "CHUNK_BYTES", 100)
     assert (whole != features.transform(texts)).nnz == 0
 
 
