@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ def examine(config: Path) -> Iterator[Finding]:
         yield Finding(False, f"{settings.path}: no enabled source; add a [[sources]] entry")
     for source in settings.sources:
         if source.enabled:
-            yield from ask(f"source {source.name}", lambda: check_source(source))  # noqa: B023
+            yield from ask(f"source {source.name}", lambda: check_source(settings, source))  # noqa: B023
     yield from ask("calendars", lambda: check_calendars(settings))
     yield from ask("notices", lambda: check_delivery(settings))
     yield from ask("model", lambda: check_model(settings))
@@ -51,17 +52,21 @@ def ask(what: str, check: Callable[[], str]) -> Iterator[Finding]:
     try:
         yield Finding(True, f"{what}: {check()}")
     except HearbackError as error:
-        yield Finding(False, f"{what}: {error.message}")
+        message = error.message.removeprefix(f"source {what.removeprefix('source ')!r}: ")
+        yield Finding(False, f"{what}: {message}")
 
 
-def check_source(source: Source) -> str:
-    """Kind, options, address and connection of a source; what is set, in words."""
+def check_source(settings: Settings, source: Source) -> str:
+    """Kind, options, files, address and connection of a source; returns its kind."""
     from pipelines.connections import get_connection
     from pipelines.sources import find_kind
     from pipelines.sources.base import read_options
 
     kind = find_kind(source.kind)
-    read_options(source, kind.options)
+    options = read_options(source, kind.options)
+    path = getattr(options, "path", None)
+    if path and not glob.glob(str(settings.folder / path), recursive=True):
+        raise HearbackError(f"no file matches {path} (from {settings.folder}); mend options.path")
     if kind.needs_base_url and not source.base_url:
         raise HearbackError(f'kind {kind.name} needs base_url = "https://…"; add it')
     if kind.needs_connection and not source.connection:
