@@ -189,9 +189,9 @@ class _DayLabeller:
         return new.commit(rows, self._number)
 
     def _label_rows(self, facts: pa.Table) -> pa.Table:
-        said = pc.binary_join_element_wise(
-            facts["title"], facts["body"], "\n", null_handling="skip"
-        ).combine_chunks()
+        # Arrow 26 leaves out a row whose values are all NULL when it skips NULLs: fill them first.
+        parts = [pc.fill_null(facts[name], "").combine_chunks() for name in ("title", "body")]
+        said = pc.utf8_trim(pc.binary_join_element_wise(*parts, "\n"), characters="\n")
         labels = self._predictor.predict(said, facts["language"].combine_chunks())
         count = len(facts)
         instant = pa.scalar(self._run.now, LABELS.field("classified_at").type)

@@ -69,7 +69,7 @@ def write_facts(run: Run, days: dict[str, list[tuple[str, str]]], version: int) 
                 "language": language,
                 "title": None,
                 "body": body,
-                "text_hash": md5(body.encode()).hexdigest(),
+                "text_hash": md5((body or "").encode()).hexdigest(),
                 "changed_in": version,
             }
             for place, (language, body) in enumerate(texts)
@@ -193,6 +193,13 @@ def test_title_and_body_are_read_together(run: Run) -> None:
     pq.write_table(table, run.lake.url(entry["path"]))
     classify.run(run)
     assert read_labels(run)["2026-11-17"]["feedback_type"].to_pylist() == ["complaint"]
+
+
+def test_a_rating_without_words_has_a_label_of_its_own(run: Run) -> None:
+    write_facts(run, {"2026-11-17": [("en", "fine"), ("en", None), ("zh", None)]}, 1)  # type: ignore[list-item]
+    classify.run(run)
+    labels = read_labels(run)["2026-11-17"]
+    assert labels["is_unsure"].to_pylist()[1:] == [True, True]
 
 
 # Files --------------------------------------------------------------------------------------------
