@@ -45,11 +45,12 @@ _LANGUAGE_NAMES = {
     "ger": "de", "german": "de", "jpn": "ja", "japanese": "ja", "kor": "ko", "korean": "ko",
     "por": "pt", "portuguese": "pt", "ita": "it", "italian": "it", "rus": "ru", "russian": "ru",
 }  # fmt: skip
-_LANGUAGES = (
-    "af am ar az be bg bn bs ca cs cy da de el en es et eu fa fi fil fr ga gl gu he hi hr hu hy id "
-    "is it ja ka kk km kn ko ky lo lt lv mk ml mn mr ms my nb ne nl nn no pa pl ps pt ro ru si sk "
-    "sl so sq sr sv sw ta te th tl tr uk ur uz vi zh zu"
-).split()
+_LANGUAGE_CODES = """
+af am ar az be bg bn bs ca cs cy da de el en es et eu fa fi fil fr ga gl gu he hi hr hu hy
+id is it ja ka kk km kn ko ky lo lt lv mk ml mn mr ms my nb ne nl nn no pa pl ps pt ro ru
+si sk sl so sq sr sv sw ta te th tl tr uk ur uz vi zh zu
+"""
+_LANGUAGES = frozenset(_LANGUAGE_CODES.split())
 
 
 def run(run: Run) -> list[StepCount]:
@@ -89,7 +90,7 @@ def ref(source: str, record: str) -> str:
 def normalise_language(column: str) -> str:
     """SQL: ISO 639-1 from what a source calls a language; NULL if it is not one."""
     whens = " ".join(f"when {quote(k)} then {quote(v)}" for k, v in _LANGUAGE_NAMES.items())
-    known = ", ".join(quote(code) for code in _LANGUAGES)
+    known = ", ".join(quote(code) for code in sorted(_LANGUAGES))
     code = f"lower(regexp_extract({column}, '^[^-_ ]+'))"
     return (
         f"case when {column} is null then null else case {code} {whens} "
@@ -446,7 +447,7 @@ class Cleaning:
     # cases --------------------------------------------------------------------------------------
 
     def _gather_cases(self) -> None:
-        """Tables ``rows_<entity>`` of cases, messages and events: what the touched cases consist of.
+        """Tables ``rows_<entity>`` of cases, messages and events: all of the touched cases.
 
         On a first run these are the new rows. Later the older versions of the touched cases are
         recalled from staging, so that a case comes out the same however its rows arrived.
@@ -761,7 +762,7 @@ class Cleaning:
 
     def _clean_case_rows(self) -> None:
         con = self.con
-        # Who opened a case: its submitter; else who the source's own event names; else the customer.
+        # The submitter opened a case; else who the source's own event names; else the customer.
         role = resolve_role("null::varchar", "c.source", "c.submitter_id", "null::varchar")
         con.execute(
             f"""create or replace table opened as

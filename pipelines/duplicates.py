@@ -89,7 +89,7 @@ def assign_originals(con: duckdb.DuckDBPyConnection, store: FactStore, changes: 
     near = _find_near(con, store, changes)
     con.register("near_found", near)
     rows = con.sql(
-        f"""with known as (
+        """with known as (
             from near_found
             union all by name
             select id, near_of from said_alike where near_of is not null

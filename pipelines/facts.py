@@ -107,11 +107,15 @@ class Spool:
 
     Batches have the entity's fact columns and ``_day``, ``_origin`` (the staging entity),
     ``_is_new`` (read in this run for the first time) and, for feedback, ``_text_key`` and
-    ``_bands``. Keys go to the table ``keys_<entity>``: id, day, hash, source, origin, is_new, updated_at, captured_at.
+    ``_bands``. Keys go to the table ``keys_<entity>``: id, day, hash, source, origin, is_new,
+    updated_at, captured_at. ``has_stored``: hash what rows say, to compare it with stored ones.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, entity: str, folder: Path) -> None:
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, entity: str, folder: Path, *, has_stored: bool
+    ) -> None:
         self.con = con
+        self.has_stored = has_stored
         self.entity = entity
         self.rows = 0
         names = fact_columns(entity)
@@ -141,8 +145,9 @@ class Spool:
             return
         key = FACT_KEYS[self.entity]
         names = batch.column_names
+        content = content_hash(self.entity) if self.has_stored else "null"
         columns = [
-            key, "_day", content_hash(self.entity), "source", "_origin", "_is_new",
+            key, "_day", content, "source", "_origin", "_is_new",
             "updated_at" if "updated_at" in names else "null",
             "captured_at" if "captured_at" in names else "null",
         ]  # fmt: skip
@@ -248,7 +253,9 @@ class FactStore:
     def spool(self, entity: str) -> Spool:
         found = self.spools.get(entity)
         if found is None:
-            found = self.spools[entity] = Spool(self.con, entity, self.folder)
+            has_stored = bool(self.partitions.get(entity))
+            found = Spool(self.con, entity, self.folder, has_stored=has_stored)
+            self.spools[entity] = found
         return found
 
     def files(self, entity: str, days: Iterable[str] | None = None) -> list[str]:

@@ -29,19 +29,14 @@ def load_key(state: Path) -> bytes:
     if not path.exists():
         with explain_disk_errors(KEY_FILE):
             state.mkdir(parents=True, exist_ok=True)
-            # Made aside and linked: two steps that start at once agree on one key.
+            # Made aside and renamed: a killed run leaves no empty key.
             aside = path.with_name(f"{KEY_FILE}.{secrets.token_hex(4)}")
             handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_hex(32))
                 file.flush()
                 os.fsync(file.fileno())
-            try:
-                os.link(aside, path)
-            except FileExistsError:
-                pass  # another process was first; its key counts
-            finally:
-                aside.unlink()
+            os.replace(aside, path)
     return path.read_text().strip().encode()
 
 

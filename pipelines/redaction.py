@@ -265,7 +265,7 @@ def redact_text(text: str, kinds: Collection[str] = KINDS) -> str:
 
 
 def redact_texts(texts: pa.Array, kinds: Collection[str] = KINDS) -> pa.Array:
-    """Redact an Arrow array of strings. NULL stays NULL, rows without candidates are not touched."""
+    """Redact an Arrow array of strings; NULL stays NULL."""
     if not kinds:
         return texts
     may_hold = pc.match_substring_regex(texts, CANDIDATE)

@@ -29,18 +29,11 @@ _NEEDS_CLEANING = (
     r"|  | \n|\n |\n\n\n|^[ \n]|[ \n]$" + f"|{_QUOTE_SIGNS}"
 )
 
-_SPACES = {
-    code: " "
-    for code in (9, 0xA0, 0x1680, 0x202F, 0x205F, 0x3000, *range(0x2000, 0x200B))
-}  # fmt: skip
-_BREAKS = {code: "\n" for code in (0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029)}
-_GONE = {
-    code: ""
-    for code in (
-        *range(9), *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA0), 0xAD,
-        0x200B, 0x200C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF,
-    )
-}  # fmt: skip
+_SPACES = dict.fromkeys([9, 0xA0, 0x1680, 0x202F, 0x205F, 0x3000, *range(0x2000, 0x200B)], " ")
+_BREAKS = dict.fromkeys([0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029], "\n")
+_CONTROLS = [*range(9), *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA0), 0xAD]
+_HIDDEN = [0x200B, 0x200C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
+_GONE = dict.fromkeys([*_CONTROLS, *_HIDDEN], "")
 _SIGNS = str.maketrans({**_GONE, **_BREAKS, **_SPACES})
 # A zero-width joiner holds an emoji together; anywhere else it hides.
 _LOOSE_JOINER = re.compile("(?<![\u2190-\u3299\ufe0f\U0001f000-\U0001faff])\u200d")
@@ -74,18 +67,20 @@ _QUOTE_STARTS = re.compile(
     r"^(?:"
     r"On [^\n]{4,200}(?:\n[^\n]{0,200})? wrote:"
     r"|(?:在|于)?[^\n]{0,120}(?:写道|寫道)[ ]?[:：]"
-    r"|-{2,} ?(?:Original Message|Original message|Forwarded message|原始邮件|转发邮件|回复的邮件) ?-{2,}"
+    r"|-{2,} ?(?:Original [Mm]essage|Forwarded message|原始邮件|转发邮件|回复的邮件) ?-{2,}"
     r"|##- ?[^\n]{0,80}reply above this line[^\n]{0,80}"
     r"|_{10,}"
     r"|From: [^\n]{1,200}\n(?:[^\n]{1,200}\n)?(?:Sent|Date|To): [^\n]{1,200}"
-    r"|发件人 ?[:：][^\n]{1,200}\n(?:[^\n]{1,200}\n)?(?:发送时间|日期|时间|收件人) ?[:：][^\n]{1,200}"
+    r"|发件人 ?[:：][^\n]{1,200}\n(?:[^\n]{1,200}\n)?"
+    r"(?:发送时间|日期|时间|收件人) ?[:：][^\n]{1,200}"
     r")[ ]*$",
     re.MULTILINE,
 )
 _QUOTED_LINES = re.compile(r"^>[^\n]*\n?", re.MULTILINE)
 # A signature: what follows it is at most this long, or it is taken for text.
 _SIGNATURE = re.compile(
-    r"^(?:-- ?|Sent from my [^\n]{1,40}|Get Outlook for [^\n]{1,40}|(?:发自|来自|从)我的[^\n]{1,30})$",
+    r"^(?:-- ?|Sent from my [^\n]{1,40}|Get Outlook for [^\n]{1,40}"
+    r"|(?:发自|来自|从)我的[^\n]{1,30})$",
     re.MULTILINE,
 )
 _SIGNATURE_LENGTH = 400
@@ -240,7 +235,8 @@ AUTO_REPLY_TAGS = ("auto_reply", "autoreply", "auto-reply", "out_of_office", "�
 
 _SPAM = (
     r"(?i)\b(?:viagra|cialis|payday loans?|casino bonus|crypto (?:giveaway|investment plan)"
-    r"|seo (?:services?|packages?)|buy (?:cheap )?(?:followers|backlinks)|guest posts? (?:on|for) your"
+    r"|seo (?:services?|packages?)|buy (?:cheap )?(?:followers|backlinks)"
+    r"|guest posts? (?:on|for) your"
     r"|increase your (?:website )?traffic|rank (?:your website )?(?:on )?(?:the )?(?:first page|#1)"
     r"|make money (?:fast|online)|earn \$\d+ (?:a|per) (?:day|week)|click here to (?:claim|win)"
     r"|you (?:have|'ve) won (?:a|the|\$)|hot singles|bitcoin doubler|nigerian prince)\b"
@@ -260,9 +256,10 @@ _AUTO_REPLY = (
     r"(?i)^(?:automatic reply|auto[\- ]?reply|auto[\- ]?response|out of (?:the )?office"
     r"|undeliver(?:able|ed)|delivery status notification|mail delivery (?:failed|subsystem)"
     r"|returned mail|自动回复|自动答复|系统退信|退信通知)"
-    r"|\bi(?: am|'m) (?:currently )?out of (?:the )?office|\bthis is an automat(?:ed|ic) (?:re|e?mail|mess)"
-    r"|\bi(?: am|'m) (?:currently )?(?:away )?on (?:annual |parental |sick )?(?:leave|vacation)\b.{0,80}"
-    r"(?:return|back|respond|reply)|(?:此|本)(?:邮件|信)(?:为|是|由)系统自动(?:发送|回复)|这是(?:一封|一条)自动回复"
+    r"|\bi(?: am|'m) (?:currently )?out of (?:the )?office"
+    r"|\bthis is an automat(?:ed|ic) (?:re|e?mail|mess)"
+    r"|\bi(?: am|'m) (?:currently )?(?:away )?on (?:annual |parental |sick )?(?:leave|vacation)\b"
+    r".{0,80}(?:return|back|respond|reply)|(?:此|本)(?:邮件|信)(?:为|是|由)系统自动(?:发送|回复)|这是(?:一封|一条)自动回复"
     r"|您(?:好|的邮件已收到)[^。]{0,20}(?:正在休假|休假中|外出中|出差中)"
 )
 _HAS_WORDS = r"[\p{L}\p{N}\p{So}\p{Sk}\p{Sc}]"
@@ -289,20 +286,17 @@ def find_reasons(titles: pa.Array, bodies: pa.Array) -> pa.Array:
 
 
 # Short answers that many people give word for word; the same one twice is no duplicate.
-STOCK_ANSWERS = frozenset(
-    normalise_texts(
-        pa.array(
-            "great app|good app|nice app|love it|love this app|great service|good service"
-            "|very good|very nice|excellent service|works great|thank you|thank you very much"
-            "|thanks a lot|highly recommended|highly recommend|great product|good product"
-            "|fast delivery|good quality|great quality|no comment|nothing to add|all good|very satisfied"
-            "|excellent app|best app ever|would recommend|as described|very happy with it"
-            "|great customer service|excellent customer service|very helpful thank you"
-            "|好评|很好|非常好|不错|满意|非常满意|很满意|五星好评|质量很好|物流很快|服务很好|态度很好"
-            "|默认好评|系统默认好评|此用户没有填写评价|此用户没有填写评论|该用户未填写评价内容|用户未填写评价"
-            "|评价方未及时做出评价系统默认好评|没有意见|暂无建议|谢谢|非常感谢|东西很好|还可以|值得购买".split(
-                "|"
-            )
-        )
-    ).to_pylist()
-)
+_STOCK = """
+great app, good app, nice app, love it, love this app, great service, good service,
+very good, very nice, excellent service, works great, thank you, thank you very much,
+thanks a lot, highly recommended, highly recommend, great product, good product,
+fast delivery, good quality, great quality, no comment, nothing to add, all good,
+very satisfied, excellent app, best app ever, would recommend, as described,
+very happy with it, great customer service, excellent customer service,
+very helpful thank you,
+好评, 很好, 非常好, 不错, 满意, 非常满意, 很满意, 五星好评, 质量很好, 物流很快,
+服务很好, 态度很好, 默认好评, 系统默认好评, 此用户没有填写评价, 此用户没有填写评论,
+该用户未填写评价内容, 用户未填写评价, 评价方未及时做出评价系统默认好评, 没有意见,
+暂无建议, 谢谢, 非常感谢, 东西很好, 还可以, 值得购买
+"""
+STOCK_ANSWERS = frozenset(normalise_texts(pa.array(_STOCK.split(","))).to_pylist())

@@ -736,8 +736,8 @@ ROWS = st.one_of(
 NOT_COMPARED = {"changed_in", "captured_at", "_day"}
 
 
-@settings(deadline=None, max_examples=12, phases=[Phase.explicit, Phase.generate])
-@given(st.lists(ROWS, min_size=6, max_size=16), st.lists(st.booleans(), min_size=16, max_size=16))
+@settings(deadline=None, max_examples=8, phases=[Phase.explicit, Phase.generate])
+@given(st.lists(ROWS, min_size=4, max_size=12), st.lists(st.booleans(), min_size=12, max_size=12))
 def test_any_split_into_runs_gives_the_same_facts(
     rows: list[tuple[str, dict[str, Any]]], stops: list[bool]
 ) -> None:

@@ -28,7 +28,7 @@ from pipelines.text import (
         ("Tom &amp; Ann &#39;s &#x4F60;", "Tom & Ann 's 你"),
         ("price < 5 and > 3", "price < 5 and > 3"),
         (
-            "<div>Broken.</div><div class='gmail_quote'>On Monday<blockquote>old</blockquote></div>",
+            "<div>Broken.</div><div class='gmail_quote'>On Monday<p>old</p></div>",
             "Broken.",
         ),
     ],
