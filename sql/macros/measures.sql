@@ -1,10 +1,15 @@
-{#- What is measured from one instant of a case to another. #}
-{% macro case_measures() %}
-    {{ return([
-        'first_reply', 'first_resolution', 'full_resolution', 'unsolved_age',
-        'total_reply', 'new', 'open', 'pending', 'hold'
-    ]) }}
-{% endmacro %}
+{#- One column a measure of a case: the sum of a value over its rows. #}
+{% macro sums_by_measure(value, suffix) -%}
+{%- for measure in [
+    'first_reply', 'first_resolution', 'full_resolution', 'unsolved_age',
+    'total_reply', 'new', 'open', 'pending', 'hold'
+] -%}
+sum({{ value }}) filter (where measure = '{{ measure }}')
+            as {{ measure }}_{{ suffix }}
+        {%- if not loop.last %},
+        {% endif -%}
+{%- endfor -%}
+{%- endmacro %}
 
 {#-
   5R / (R + D) with R a rating on 1–5 and D a duration in minutes; NULL where

@@ -30,7 +30,7 @@ def test_candidate_says_why_in_both_languages(golden: World) -> None:
 
 def test_low_satisfaction_after_resolution(golden: World) -> None:
     rows = find(golden, "low_satisfaction_after_resolution")
-    assert [row["case_id"] for row in rows] == ["settled twice"]
+    assert [row["case_id"] for row in rows] == ["settled twice", "took 30", "took 40", "took 50"]
     assert rows[0]["evidence"] == ["settled twice", "bad after solve"]
 
 

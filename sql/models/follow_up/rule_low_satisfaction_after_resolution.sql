@@ -48,15 +48,20 @@ answers as (
 
 ),
 
--- One row a case, for its latest bad answer.
+-- One row a case, for its latest bad latest.
 latest as (
 
     select
-        case_id,
-        max_by(answers, (answered_at, response_id)) as answer,
-        list(response_id order by answered_at) as response_ids
+        answers.*,
+        list(response_id) over (
+            partition by case_id
+            order by answered_at, response_id
+        ) as response_ids
     from answers
-    group by case_id
+    qualify row_number() over (
+        partition by case_id
+        order by answered_at desc, response_id desc
+    ) = 1
 
 ),
 
@@ -65,39 +70,39 @@ final as (
     select
         format(
             '{} {:.0f} of {:.0f}, given {:.1f} days after the case was solved.',
-            upper(answer.kind),
-            answer.score,
-            answer.scale_max,
-            answer.days_after
+            upper(latest.kind),
+            latest.score,
+            latest.scale_max,
+            latest.days_after
         ) as reason,
         format(
             '工单解决 {:.1f} 天后，客户的 {} 评分为 {:.0f}（满分 {:.0f}）。',
-            answer.days_after,
-            upper(answer.kind),
-            answer.score,
-            answer.scale_max
+            latest.days_after,
+            upper(latest.kind),
+            latest.score,
+            latest.scale_max
         ) as reason_zh,
         list_prepend(latest.case_id, latest.response_ids) as evidence,
-        answer.customer_id,
+        latest.customer_id,
         latest.case_id,
-        answer.opening_feedback_id as feedback_id,
-        answer.team,
-        answer.need,
-        if(answer.priority in ('urgent', 'high'), answer.priority, 'high')
+        latest.opening_feedback_id as feedback_id,
+        latest.team,
+        latest.need,
+        if(latest.priority in ('urgent', 'high'), latest.priority, 'high')
             as priority,
-        answer.language,
-        {{ priority_weight('answer.priority') }}
+        latest.language,
+        {{ priority_weight('latest.priority') }}
         + if(coalesce(customers.is_vip, false), 0.25, 0) as score,
-        answer.answered_at as occurred_at,
-        answer.answered_at as due_basis_at,
+        latest.answered_at as occurred_at,
+        latest.answered_at as due_basis_at,
         {{ priority_minutes("'normal'") }} as due_minutes,
         'Call or write: ask what was missing, and reopen the case if it is '
         'not settled.' as suggested_action,
         '电话或书面回访：了解不满原因，如未解决则重新打开工单。'
             as suggested_action_zh,
-        answer.url
+        latest.url
     from latest
-    left join customers on answer.customer_id = customers.customer_id
+    left join customers on latest.customer_id = customers.customer_id
 
 )
 

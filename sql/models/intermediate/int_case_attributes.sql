@@ -92,12 +92,16 @@ first_changes as (
         events.case_id,
         count(*) filter (where events.event_type = 'group_changed')
             as group_changes,
-        arg_min_null(events.from_value, (events.event_at, events.sequence))
-            filter (where events.event_type = 'group_changed')
-            as opening_group,
-        arg_min_null(events.from_value, (events.event_at, events.sequence))
-            filter (where events.event_type = 'priority_changed')
-            as opening_priority
+        arg_min_null(
+            events.from_value, (events.event_at, events.sequence)
+        ) filter (
+            where events.event_type = 'group_changed'
+        ) as opening_group,
+        arg_min_null(
+            events.from_value, (events.event_at, events.sequence)
+        ) filter (
+            where events.event_type = 'priority_changed'
+        ) as opening_priority
     from events
     semi join cases on events.case_id = cases.case_id
     group by events.case_id

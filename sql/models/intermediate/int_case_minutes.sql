@@ -113,11 +113,7 @@ on_business_clock as (
 
     select
         case_id,
-        {%- for measure in case_measures() %}
-        sum(business_minutes) filter (where measure = '{{ measure }}')
-            as {{ measure }}_business_minutes
-        {%- if not loop.last %},{% endif %}
-        {%- endfor %}
+        {{ sums_by_measure('business_minutes', 'business_minutes') }}
     from counted
     group by case_id
 
@@ -127,12 +123,9 @@ on_calendar_clock as (
 
     select
         case_id,
-        {%- for measure in case_measures() %}
-        sum({{ minutes_between('started_at', 'ended_at') }}) filter (
-            where measure = '{{ measure }}'
-        ) as {{ measure }}_minutes
-        {%- if not loop.last %},{% endif %}
-        {%- endfor %}
+        {{ sums_by_measure(
+            minutes_between('started_at', 'ended_at'), 'minutes'
+        ) }}
     from intervals
     group by case_id
 

@@ -141,7 +141,7 @@ entered as (
         select * from logged
         union all
         select * from inferred
-    )
+    ) as starts
 
 ),
 

@@ -108,7 +108,9 @@ edges as (
 
 linked as (
 
-    select ranked.customer_ref, ranked.rank_key
+    select
+        ranked.customer_ref,
+        ranked.rank_key
     from ranked
     semi join edges on ranked.customer_ref = edges.from_ref
 

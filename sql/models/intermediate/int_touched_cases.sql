@@ -42,12 +42,12 @@ moved as (
 
 changed_customers as (
 
-    select distinct
-        coalesce(identities.customer_id, cases.customer_ref) as customer_id
+    select coalesce(identities.customer_id, cases.customer_ref) as customer_id
     from cases
     semi join run_cases
         on cases.case_id = run_cases.case_id and run_cases.is_changed
     left join identities on cases.customer_ref = identities.customer_ref
+    group by all
 
 ),
 

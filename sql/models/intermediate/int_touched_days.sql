@@ -28,6 +28,14 @@ cases as (
 
 ),
 
+zones as (
+
+    select time_zone from {{ source('config', 'project') }}
+    union
+    select time_zone from {{ source('config', 'teams') }}
+
+),
+
 sla_days as (
 
     select sla_events.decided_date as day
@@ -36,15 +44,23 @@ sla_days as (
 
 ),
 
+answers as (
+
+    select responses.*
+    from {{ ref('survey_responses') }} as responses
+    semi join changed on responses.case_id = changed.case_id
+
+),
+
+-- An answer may count on the day of its team's zone or of the project's.
 answer_days as (
 
-    select unnest([
-        {{ local_day('responses.answered_at', 'project.time_zone') }},
-        {{ local_day('responses.offered_at', 'project.time_zone') }}
-    ]) as day
-    from {{ ref('survey_responses') }} as responses
-    cross join {{ source('config', 'project') }} as project
-    semi join changed on responses.case_id = changed.case_id
+    select
+        {{ local_day('answers.answered_at', 'zones.time_zone') }} as day,
+        {{ local_day('answers.offered_at', 'zones.time_zone') }}
+            as offered_day
+    from answers
+    cross join zones
 
 ),
 
@@ -59,6 +75,8 @@ all_days as (
     select day from sla_days
     union
     select day from answer_days
+    union
+    select offered_day from answer_days
 
 ),
 
