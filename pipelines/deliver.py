@@ -32,7 +32,7 @@ METRIC_VIEWS = (
     "csat", "nps", "ces", "response_times", "sla_compliance", "backlog", "volume",
     "quality_control",
 )  # fmt: skip
-EXCERPT = 280
+EXCERPT = 220
 BATCH = 5_000
 WRITTEN = ".written.json"
 # Control and direction-changing signs have no place in a list: some break XLSX, some hide text.

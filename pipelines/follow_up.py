@@ -37,6 +37,7 @@ from pipelines.task_store import (
     PRIORITY_RANK,
     SYSTEM,
     open_store,
+    record_events,
     to_micros,
     write_tasks,
 )
@@ -221,112 +222,115 @@ def prepare_candidates(con: duckdb.DuckDBPyConnection, run: Run, result: Outcome
 
     Candidates of one cause are joined: the most urgent one speaks, the evidence is united.
     """
-    settings = run.settings
-    language = settings.delivery.language
+    pick_candidates(con, run.settings)
+    total, held, causes = con.execute(
+        "select count(*), count(*) filter (is_held_back), "
+        "count(distinct cause_key) filter (not is_held_back) from picked"
+    ).fetchall()[0]
+    result.count_in, result.held_back = int(total), int(held)
+    result.duplicate = int(total) - int(held) - int(causes)
+    add_due_times(con, run.settings, result)
+    con.execute(
+        f"""
+        create or replace temp table cand as
+        with kept as (
+            select
+                picked.* exclude (due_at, occurred_at, score, evidence, language, is_held_back),
+                list_sort(list_distinct(coalesce(evidence, []))) as evidence,
+                round(score, 6) as score,
+                split_part(lower(language), '-', 1) as language,
+                epoch_us(occurred_at) as occurred_at,
+                epoch_us(coalesce(picked.due_at, dues.due)) as due_at
+            from picked left join dues
+                on dues.calendar = picked.calendar and dues.basis = picked.due_basis_at
+                and dues.minutes = picked.due_minutes
+            where not is_held_back
+        ),
+        crowded as (select cause_key from kept group by cause_key having count(*) > 1),
+        best_of as (
+            select
+                arg_min(kept, ({RANK_SQL}, -coalesce(score, 0), due_at, feedback_id)) as best,
+                list_sort(list_distinct(flatten(list(evidence)))) as evidence,
+                max(occurred_at) as occurred_at
+            from kept semi join crowded using (cause_key)
+            group by kept.cause_key
+        ),
+        causes as (
+            select * from kept anti join crowded using (cause_key)
+            union all by name
+            select unnest(struct_update(best, evidence := evidence, occurred_at := occurred_at))
+            from best_of
+        ),
+        finished as (
+            select * replace (array_to_string(evidence, ' ') as evidence) from causes
+        )
+        select
+            cause_key, rule, reason, evidence, customer_id, case_id, feedback_id, team, need,
+            priority, score, language, occurred_at, due_at, suggested_action, url,
+            md5(concat_ws(chr(31), ?, reason, evidence, coalesce(customer_id, '-'),
+                coalesce(team, '-'), coalesce(need, '-'), priority, coalesce(score, 0),
+                coalesce(language, '-'), coalesce(occurred_at, 0), coalesce(due_at, 0),
+                coalesce(suggested_action, '-'), coalesce(url, '-'))) as content_hash
+        from finished
+        """,
+        [reply_version(run.settings)],
+    )
+    con.execute("drop table picked")
+
+
+def pick_candidates(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Temporary table ``picked``: candidates of rules that are on, with cause, team, calendar, the
+    words of the lists' language, and whether the customer may not be contacted."""
     disabled = [rule.name for rule in settings.follow_up_rules if not rule.enabled]
-    con.execute("create or replace temp table off_rules (rule varchar)")
-    con.execute("insert into off_rules select unnest(?::varchar[])", [disabled])
-    con.execute("create or replace temp table need_teams (need varchar, need_team varchar)")
-    for team in reversed(settings.teams):  # the first team that takes a need has it
+    teams_of_needs: dict[str, str] = {}
+    for team in settings.teams:  # the first team that takes a need has it
         for need in team.needs:
-            con.execute("delete from need_teams where need = ?", [need])
-            con.execute("insert into need_teams values (?, ?)", [need, team.name])
-    customers, cases = has_table(con, "customers"), has_table(con, "cases")
-    silent = (
-        "select customer_id from customers where do_not_contact"
-        if customers
-        else "select null::varchar as customer_id where false"
-    )
-    unsolved = (
-        "select case_id from cases where status in ('new', 'open', 'pending', 'hold')"
-        if cases
-        else "select null::varchar as case_id where false"
-    )
+            teams_of_needs.setdefault(need, team.name)
+    default = settings.project.calendar or ""
+    calendars = {team.name: team.calendar or default for team in settings.teams}
+    for name, key, value, rows in (
+        ("need_teams", "need", "need_team", teams_of_needs),
+        ("team_calendars", "team", "calendar", calendars),
+    ):
+        con.execute(f"create or replace temp table {name} ({key} varchar, {value} varchar)")
+        if rows:
+            con.executemany(f"insert into {name} values (?, ?)", list(rows.items()))
+    order = "{0}_zh, {0}" if settings.delivery.language == "zh" else "{0}, {0}_zh"
     is_duty = " or ".join(f"starts_with(c.rule, {quote(prefix)})" for prefix in DUTY_PREFIXES)
+    silent = "false"
+    if has_table(con, "customers"):
+        silent = "c.customer_id in (select customer_id from customers where do_not_contact)"
+    if has_table(con, "cases"):
+        unsolved = "select case_id from cases where status in ('new', 'open', 'pending', 'hold')"
+        silent += f" and not (({is_duty}) and coalesce(c.case_id in ({unsolved}), false))"
     con.execute(
         f"""
         create or replace temp table picked as
         select
-            c.* exclude (reason, reason_zh, suggested_action, suggested_action_zh, team, priority),
-            coalesce({"reason_zh, reason" if language == "zh" else "reason, reason_zh"}) as reason,
-            coalesce({
-            "suggested_action_zh, suggested_action"
-            if language == "zh"
-            else "suggested_action, suggested_action_zh"
-        }) as suggested_action,
-            coalesce(c.team, n.need_team) as team,
+            c.rule, c.evidence, c.customer_id, c.case_id, c.feedback_id, c.need, c.language,
+            c.score, c.occurred_at, c.due_at, c.due_basis_at, c.due_minutes, c.url,
+            coalesce({order.format("reason")}) as reason,
+            coalesce({order.format("suggested_action")}) as suggested_action,
+            coalesce(c.team, need_teams.need_team) as team,
+            coalesce(team_calendars.calendar, {quote(default)}) as calendar,
             coalesce(c.priority, 'normal') as priority,
             md5(concat_ws(chr(31), c.rule, case
                 when c.case_id is not null then 'case' || chr(31) || c.case_id
                 when c.feedback_id is not null then 'feedback' || chr(31) || c.feedback_id
                 else 'customer' || chr(31) || coalesce(c.customer_id, '') end)) as cause_key,
-            c.customer_id in ({silent})
-                and not (({is_duty}) and coalesce(c.case_id in ({unsolved}), false))
-                as is_held_back
+            coalesce({silent}, false) as is_held_back
         from follow_up_candidates c
-        left join need_teams n on n.need = c.need
-        where c.rule not in (select rule from off_rules)
-        """
-    )
-    total, held, causes = con.execute(
-        "select count(*), count(*) filter (is_held_back), "
-        "count(distinct cause_key) filter (is_held_back is not true) from picked"
-    ).fetchall()[0]
-    result.count_in, result.held_back = int(total), int(held)
-    result.duplicate = int(total) - int(held) - int(causes)
-    con.execute(
-        f"""
-        create or replace temp table joined as
-        with kept as (select * from picked where is_held_back is not true),
-        crowded as (
-            select cause_key from kept group by cause_key having count(*) > 1
-        ),
-        first_of as (
-            select
-                arg_min(kept, ({RANK_SQL}, -coalesce(score, 0), due_at, feedback_id)) as best,
-                list_sort(list_distinct(flatten(list(coalesce(evidence, []))))) as evidence,
-                max(occurred_at) as occurred_at
-            from kept semi join crowded using (cause_key)
-            group by kept.cause_key
-        )
-        select * replace (list_sort(list_distinct(coalesce(evidence, []))) as evidence)
-        from kept anti join crowded using (cause_key)
-        union all by name
-        select unnest(best) from (
-            select struct_update(
-                best, evidence := first_of.evidence, occurred_at := first_of.occurred_at
-            ) as best
-            from first_of
-        )
-        """
-    )
-    add_due_times(con, settings, result)
-    replies = reply_version(settings)
-    con.execute(
-        """
-        create or replace temp table cand as
-        with finished as (
-            select
-                cause_key, rule, reason, array_to_string(evidence, ' ') as evidence, customer_id,
-                case_id, feedback_id, team, need, priority, score,
-                split_part(lower(language), '-', 1) as language,
-                epoch_us(occurred_at) as occurred_at, epoch_us(due) as due_at,
-                suggested_action, url
-            from dated
-        )
-        select *, md5(concat_ws(chr(31), ?, reason, evidence, coalesce(customer_id, '-'),
-            coalesce(team, '-'), coalesce(need, '-'), priority, round(coalesce(score, 0), 6),
-            coalesce(language, '-'), coalesce(occurred_at, 0), coalesce(due_at, 0),
-            coalesce(suggested_action, '-'), coalesce(url, '-'))) as content_hash
-        from finished
-        order by cause_key
+        left join need_teams on need_teams.need = c.need
+        left join team_calendars
+            on team_calendars.team = coalesce(c.team, need_teams.need_team)
+        where not list_contains(?::varchar[], c.rule)
         """,
-        [replies],
+        [disabled],
     )
 
 
 def add_due_times(con: duckdb.DuckDBPyConnection, settings: Settings, result: Outcome) -> None:
-    """Temporary table ``dated``: ``joined`` with ``due``, counted in the team's business time.
+    """Temporary table ``dues``: when so many open minutes of a calendar have passed.
 
     A team without a calendar uses the project's; without that too, every minute counts.
     """
@@ -336,23 +340,9 @@ def add_due_times(con: duckdb.DuckDBPyConnection, settings: Settings, result: Ou
         "create or replace temp table dues (calendar varchar, basis timestamptz, minutes double, "
         "due timestamptz)"
     )
-    con.execute("create or replace temp table team_calendars (team varchar, calendar varchar)")
-    for team in settings.teams:
-        name = team.calendar or settings.project.calendar
-        con.execute("insert into team_calendars values (?, ?)", [team.name, name])
-    default = settings.project.calendar or ""
-    con.execute(
-        """
-        create or replace temp table undated as
-        select joined.*, coalesce(team_calendars.calendar, ?) as calendar
-        from joined left join team_calendars using (team)
-        """,
-        [default],
+    needed = (
+        "from picked where due_at is null and due_basis_at is not null and due_minutes is not null"
     )
-    needed = """
-        from undated
-        where due_at is null and due_basis_at is not null and due_minutes is not null
-    """
     names = con.execute(f"select distinct calendar {needed} order by 1").fetchall()
     for (name,) in names:
         wanted = con.sql(
@@ -370,15 +360,6 @@ def add_due_times(con: duckdb.DuckDBPyConnection, settings: Settings, result: Ou
         con.register("due_rows", wanted.append_column("due", found))
         con.execute("insert into dues select * from due_rows")
         con.unregister("due_rows")
-    con.execute(
-        """
-        create or replace temp table dated as
-        select undated.*, coalesce(undated.due_at, dues.due) as due
-        from undated left join dues
-            on dues.calendar = undated.calendar
-            and dues.basis = undated.due_basis_at and dues.minutes = undated.due_minutes
-        """
-    )
 
 
 def find_due_times(
@@ -615,31 +596,24 @@ def wake_and_expire(
     store: sqlite3.Connection, run: Run, revision: int, now: int, result: Outcome
 ) -> None:
     """Bring snoozed tasks back when their time comes; expire what nobody took up long after due."""
-    for status, note, condition in (
-        ("open", "snooze ended", "status = 'snoozed' and snoozed_until <= :now"),
-        (
-            "expired",
-            "long overdue and not taken up",
-            "status = 'open' and due_at < :now - (select expire from rules "
-            "where rules.rule = tasks.rule)",
-        ),
-    ):
-        values = {"now": now, "actor": SYSTEM, "run": run.run_id, "note": note, "status": status}
-        store.execute(
-            "insert into events (task_id, event_at, event_type, from_value, to_value, actor, note, "
-            "run_id) select task_id, :now, 'status_changed', status, :status, :actor, :note, :run "
-            f"from tasks where {condition}",
-            values,
-        )
-        count = store.execute(
-            "update tasks set status = :status, status_changed_at = :now, status_by = :actor, "
-            f"snoozed_until = null, revision = :revision where {condition}",
-            {**values, "revision": revision},
-        ).rowcount
-        if status == "open":
-            result.woken = count
-        else:
-            result.expired = count
+    woken = store.execute(
+        "select task_id, 'status_changed', status, 'open', 'snooze ended' from tasks "
+        "where status = 'snoozed' and snoozed_until <= ?",
+        (now,),
+    ).fetchall()
+    expired = store.execute(
+        "select task_id, 'status_changed', status, 'expired', 'long overdue and not taken up' "
+        "from tasks where status = 'open' and due_at < ? - (select expire from rules "
+        "where rules.rule = tasks.rule)",
+        (now,),
+    ).fetchall()
+    store.executemany(
+        f"update tasks set status = ?, status_changed_at = {now}, status_by = '{SYSTEM}', "
+        f"snoozed_until = null, revision = {revision} where task_id = ?",
+        [(status, task_id) for task_id, _, _, status, _ in woken + expired],
+    )
+    record_events(store, woken + expired, at=now, actor=SYSTEM, run_id=run.run_id)
+    result.woken, result.expired = len(woken), len(expired)
 
 
 # owners ---------------------------------------------------------------------------------------
@@ -661,46 +635,85 @@ def assign_owners(
 ) -> None:
     """Give live tasks without an owner to members of their team.
 
-    A member takes at most ``daily_capacity`` new tasks a day of the project's zone. Among those who
-    speak the customer's language the next task, most urgent first, goes to the one with the least
-    open work for their capacity. An owner is kept while they are in the configuration.
+    Who has a task of a case gets the others of that case too: two people must not answer the same
+    customer. Otherwise a member takes at most ``daily_capacity`` new tasks a day of the project's
+    zone; among those who speak the customer's language the next task, most urgent first, goes to
+    the one with the least open work for their capacity. An owner is kept while they are in the
+    configuration.
     """
     teams = {team.name: team for team in run.settings.teams}
     release_departed(store, run, revision, now)
+    give_to_owner_of_case(store, run, revision, now, result)
     day_start = datetime.combine(run.date, datetime.min.time(), run.zone)
-    loads = dict(
-        store.execute(
-            f"select owner, count(*) from tasks where status in {LIVE_SQL} and owner is not null "
-            "group by owner"
-        ).fetchall()
-    )
-    taken = dict(
-        store.execute(
-            "select owner, count(*) from tasks where assigned_at >= ? and assigned_at < ? "
-            "and owner is not null group by owner",
-            (to_micros(day_start), to_micros(day_start + timedelta(days=1))),
-        ).fetchall()
-    )
+    day = (to_micros(day_start), to_micros(day_start + timedelta(days=1)))
+    owned = store.execute(
+        f"select owner, sum(status in {LIVE_SQL}), sum(assigned_at >= ? and assigned_at < ?) "
+        "from tasks where owner is not null group by owner",
+        day,
+    ).fetchall()
+    loads = {owner: load for owner, load, _ in owned}
+    taken = {owner: given for owner, _, given in owned}
     seats: dict[str, Seat] = {}
     chosen: list[tuple[str, str]] = []
-    waiting = store.execute(
-        "select team, coalesce(language, ''), count(*) from tasks "
+    waiting = count_waiting(store)
+    for name in sorted({team for team, _ in waiting if team in teams}):
+        languages = sorted(language for team, language in waiting if team == name)
+        chosen += share_out(store, teams[name], languages, seats=seats, loads=loads, taken=taken)
+    set_owners(store, chosen, run, revision, now)
+    result.assigned += len(chosen)
+    if chosen:
+        give_to_owner_of_case(store, run, revision, now, result)
+        waiting = count_waiting(store)
+    result.warnings += explain_unowned(waiting, teams)
+
+
+def count_waiting(store: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    """Live tasks without an owner by team and language ('' if not known)."""
+    rows = store.execute(
+        "select coalesce(team, ''), coalesce(language, ''), count(*) from tasks "
         f"where owner is null and status in {LIVE_SQL} group by 1, 2 order by 1, 2"
     ).fetchall()
-    for name in sorted({row[0] for row in waiting if row[0] in teams}):
-        languages = [row[1] for row in waiting if row[0] == name]
-        chosen += share_out(store, teams[name], languages, seats, loads, taken)
+    return {(team, language): count for team, language, count in rows}
+
+
+def give_to_owner_of_case(
+    store: sqlite3.Connection, run: Run, revision: int, now: int, result: Outcome
+) -> None:
+    """Give waiting tasks to who has another live task of the same case in the same team."""
+    chosen = store.execute(
+        f"""
+        select min(mine.owner), waiting.task_id
+        from tasks mine  -- few have an owner: start from them
+        cross join tasks waiting
+        where waiting.case_id = mine.case_id and waiting.team = mine.team
+            and mine.owner is not null and mine.case_id is not null and mine.status in {LIVE_SQL}
+            and waiting.owner is null and waiting.status in {LIVE_SQL}
+        group by waiting.task_id
+        """
+    ).fetchall()
+    set_owners(store, chosen, run, revision, now)
+    result.assigned += len(chosen)
+
+
+def set_owners(
+    store: sqlite3.Connection,
+    chosen: list[tuple[str, str]],
+    run: Run,
+    revision: int,
+    now: int,
+) -> None:
+    """Write (owner, task_id) and an event for each."""
     store.executemany(
         f"update tasks set owner = ?, assigned_at = {now}, revision = {revision} where task_id = ?",
         chosen,
     )
-    store.executemany(
-        "insert into events (task_id, event_at, event_type, from_value, to_value, actor, note, "
-        "run_id) values (?, ?, 'assigned', null, ?, ?, null, ?)",
-        ((task_id, now, owner, SYSTEM, run.run_id) for owner, task_id in chosen),
+    record_events(
+        store,
+        ((task_id, "assigned", None, owner, None) for owner, task_id in chosen),
+        at=now,
+        actor=SYSTEM,
+        run_id=run.run_id,
     )
-    result.assigned = len(chosen)
-    result.warnings += explain_unowned(store, teams)
 
 
 def release_departed(store: sqlite3.Connection, run: Run, revision: int, now: int) -> None:
@@ -729,6 +742,7 @@ def share_out(
     store: sqlite3.Connection,
     team: Team,
     languages: list[str],
+    *,
     seats: dict[str, Seat],
     loads: dict[str, int],
     taken: dict[str, int],
@@ -746,21 +760,29 @@ def share_out(
     queues = [
         store.execute(
             f"select {RANK_SQL}, coalesce(due_at, 9e18), -coalesce(score, 0), created_at, task_id, "
-            "coalesce(language, '') from tasks where team = ? and coalesce(language, '') = ? "
-            f"and owner is null and status in {LIVE_SQL} order by 1, 2, 3, 4, 5 limit ?",
+            "coalesce(language, ''), case_id from tasks where team = ? "
+            f"and coalesce(language, '') = ? and owner is null and status in {LIVE_SQL} "
+            "order by 1, 2, 3, 4, 5 limit ?",
             (team.name, language, room),
         ).fetchall()
         for language in languages
         if room and any(speaks(seat, language) for seat in ours)
     ]
     chosen: list[tuple[str, str]] = []
-    for *_, task_id, language in heapq.merge(*queues):
+    given: dict[str, str] = {}
+    for *_, task_id, language, case_id in heapq.merge(*queues):
+        if case_id in given:
+            chosen.append((given[case_id], task_id))
+            continue
         able = [seat for seat in ours if seat.room and speaks(seat, language)]
         if able:
+            # Of two with the same load the one who speaks fewer languages: the other is rarer.
             seat = min(able, key=lambda s: (s.load / s.capacity, len(s.languages), s.name))
             seat.load += 1
             seat.room -= 1
             chosen.append((seat.name, task_id))
+            if case_id is not None:
+                given[case_id] = seat.name
     return chosen
 
 
@@ -768,15 +790,11 @@ def speaks(seat: Seat, language: str) -> bool:
     return not language or language in seat.languages
 
 
-def explain_unowned(store: sqlite3.Connection, teams: dict[str, Team]) -> list[str]:
+def explain_unowned(waiting: dict[tuple[str, str], int], teams: dict[str, Team]) -> list[str]:
     """One warning a team (and language) whose live tasks have no owner, with what to change."""
-    waiting = store.execute(
-        "select team, coalesce(language, ''), count(*) from tasks "
-        f"where owner is null and status in {LIVE_SQL} group by 1, 2 order by 1, 2"
-    ).fetchall()
     warnings = []
-    for team, language, count in waiting:
-        if team is None:
+    for (team, language), count in waiting.items():
+        if not team:
             text = f"{count} tasks have no team: add a [[teams]] entry that takes their need"
         elif team not in teams:
             text = f"{count} tasks belong to team {team!r}, which is not in the configuration"
@@ -817,11 +835,11 @@ def write_tables(con: duckdb.DuckDBPyConnection, path: Path, settings: Settings)
             newest = store.execute(f"select coalesce(max({mark}), 0) from {source}").fetchone()[0]
             total = store.execute(f"select count(*) from {source}").fetchone()[0]
             if 0 < done <= newest:
-                copy_rows(con, store, name, columns, key, f"{mark} > {done}")
+                copy_rows(con, store, name, columns, key=key, condition=f"{mark} > {done}")
             count = con.execute(f"select count(*) from {name}").fetchall()[0][0]
             if done > newest or count != total:  # also the first time
                 con.execute(f"delete from {name}")
-                copy_rows(con, store, name, columns, key, "true")
+                copy_rows(con, store, name, columns, key=key, condition="true")
         store.execute("commit")
     finally:
         store.close()
@@ -851,6 +869,7 @@ def copy_rows(
     store: sqlite3.Connection,
     name: str,
     columns: dict[str, tuple[str, str]],
+    *,
     key: str,
     condition: str,
 ) -> None:

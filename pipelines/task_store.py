@@ -69,6 +69,9 @@ create table if not exists tasks (
 ) without rowid;
 create unique index if not exists tasks_cause on tasks (cause_key, episode);
 create index if not exists tasks_revision on tasks (revision);
+create index if not exists tasks_owned on tasks (owner, assigned_at) where owner is not null;
+create index if not exists tasks_case on tasks (case_id) where case_id is not null;
+create index if not exists tasks_snoozed on tasks (snoozed_until) where status = 'snoozed';
 create table if not exists events (
     event_id integer primary key,
     task_id text not null,

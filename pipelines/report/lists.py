@@ -152,6 +152,7 @@ def make_formats(book: Any) -> dict[str, Any]:
     plain = {"font_name": "Microsoft YaHei", "font_size": 10, "valign": "top"}
     return {
         "cell": book.add_format(base),
+        "middle": book.add_format({**base, "align": "center"}),
         "wrap": book.add_format({**base, "text_wrap": True}),
         "edit": book.add_format({**base, "bg_color": "#F3F8F4", "text_wrap": True}),
         "edit_day": book.add_format({**base, "bg_color": "#F3F8F4", "num_format": "yyyy-mm-dd"}),
@@ -206,6 +207,8 @@ def is_link(value: str) -> bool:
 
 
 def pick_format(name: str, formats: dict[str, Any]) -> Any:
+    if name in ("priority", "overdue"):
+        return formats["middle"]
     if name == "snooze_until":
         return formats["edit_day"]
     if name in EDITABLE:

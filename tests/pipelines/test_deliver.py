@@ -156,6 +156,7 @@ def test_sheet_is_laid_out_to_work_from(english: Run) -> None:
     assert sheet.freeze_panes == "C2"
     assert sheet.auto_filter.ref == "A1:S8"
     assert sheet.page_setup.orientation == "landscape"
+    assert sheet.sheet_properties.pageSetUpPr is not None
     assert sheet.sheet_properties.pageSetUpPr.fitToPage  # one page wide, as long as it takes
     assert sheet.page_setup.fitToHeight == 0
     assert sheet.print_title_rows == "$1:$1"

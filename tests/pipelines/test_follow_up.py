@@ -305,6 +305,15 @@ def test_do_not_contact_leaves_only_duties(
 # owners ---------------------------------------------------------------------------------------
 
 
+def test_do_not_contact_holds_for_duties_without_a_case(settings: Settings) -> None:
+    write_candidates(
+        settings, [candidate(rule="unanswered_complaint", case_id=None, feedback_id="f1")]
+    )
+    add_people(settings)
+    count = follow_up.run(make_run(settings))[0]
+    assert (count.count_out, count.count_quarantined) == (0, 1)
+
+
 def owners(settings: Settings) -> dict[str | None, int]:
     rows = read_build(settings, "select owner, count(*) from follow_up_tasks group by 1")
     return dict(rows)
@@ -314,6 +323,22 @@ def test_members_take_no_more_than_their_capacity(settings: Settings) -> None:
     count = merge(settings, [candidate(case_id=f"c{n}") for n in range(10)])
     assert owners(settings) == {"An": 4, "Bo": 2, None: 4}
     assert "4 tasks of team 'support' have no owner: no room left today" in str(count.detail)
+
+
+def test_tasks_of_one_case_go_to_one_person(settings: Settings) -> None:
+    rows = [candidate(case_id=f"c{n}") for n in range(5)]
+    rows += [candidate(case_id=f"c{n}", rule="other_rule", priority="low") for n in range(5)]
+    merge(settings, rows)
+    assert read_build(
+        settings,
+        "select count(*) from (select case_id from follow_up_tasks group by case_id "
+        "having count(distinct owner) = 1 and count(owner) = 2)",
+    ) == [(5,)]
+    merge(settings, [*rows, candidate(case_id="c1", rule="third_rule")], NOW + DAY, "r2")
+    assert read_build(
+        settings,
+        "select count(distinct owner), count(owner) from follow_up_tasks where case_id = 'c1'",
+    ) == [(1, 3)]
 
 
 def test_load_is_shared_in_proportion(tmp_path: Path) -> None:
