@@ -39,9 +39,9 @@ DEFAULT_SEED = 20
 _PENALTY = 0.3
 _MIN_TEXTS = 2
 # A label is unsure when labels with scores like it or lower are wrong more often than this, and
-# never more than a quarter of the held-out texts are called unsure by one head.
+# no head calls more than this share of the held-out texts unsure.
 _TOLERATED_ERROR = 0.4
-_LARGEST_UNSURE_SHARE = 0.25
+_LARGEST_UNSURE_SHARE = 0.12
 
 
 @dataclass
