@@ -47,8 +47,9 @@ DEFAULTS: dict[str, Any] = {
     "owner": "hearback",
     "retries": 0,
     "execution_timeout": timedelta(hours=2),
-    "on_failure_callback": FailureNotice(),
 }
+# Only on the last task of a DAG: one notice a run, which names all that failed.
+TELLS: dict[str, Any] = {"on_failure_callback": FailureNotice()}
 
 # Only a source's network and server heal by themselves (see extract_source).
 EXTRACT: dict[str, Any] = {
@@ -62,9 +63,11 @@ EXTRACT: dict[str, Any] = {
 
 
 def config_path() -> Path:
-    """hearback.toml: HEARBACK_CONFIG, or the file beside the dags folder."""
-    beside = Path(__file__).resolve().parent.parent / "hearback.toml"
-    return Path(os.environ.get("HEARBACK_CONFIG", beside))
+    """hearback.toml: HEARBACK_CONFIG, else of the current folder, else beside the dags folder."""
+    if given := os.environ.get("HEARBACK_CONFIG"):
+        return Path(given)
+    here = Path.cwd() / "hearback.toml"
+    return here if here.is_file() else Path(__file__).resolve().parent.parent / "hearback.toml"
 
 
 def read_settings() -> Settings:

@@ -49,6 +49,6 @@ with DAG(
     follow_up = step("follow_up", pool=common.WAREHOUSE_POOL)
     publish = step("publish", pool=common.WAREHOUSE_POOL, outlets=[common.WAREHOUSE])
     deliver = step("deliver", outlets=[common.LISTS])
-    check = task(trigger_rule=TriggerRule.ALL_DONE)(common.check_sources)()
+    check = task(trigger_rule=TriggerRule.ALL_DONE, **common.TELLS)(common.check_sources)()
 
     chain(extract, validate, clean, classify, aggregate, follow_up, publish, deliver, check)

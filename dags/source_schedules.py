@@ -29,7 +29,7 @@ def make_source_dag(source: Source, time_zone: str) -> DAG:
         tags=["hearback", "source"],
     ) as dag:
         outlets = [common.captured(source.name)]
-        options = {**common.EXTRACT, "map_index_template": None}
+        options = {**common.EXTRACT, **common.TELLS, "map_index_template": None}
         task(task_id="extract", outlets=outlets, **options)(common.extract_alone)(source.name)
     return dag
 
