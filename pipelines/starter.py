@@ -12,11 +12,16 @@ FILES = {"hearback.toml": "hearback.toml", ".env.example": "env.example"}
 
 
 def write_starter(folder: Path) -> list[Path]:
-    """Write the commented files; UsageError, and nothing written, if one of them is there."""
-    wanted = {folder / name: template for name, template in FILES.items()}
-    for path in wanted:
-        if path.exists():
-            raise UsageError(f"{path} is already there; move it away or choose another folder")
+    """Write the commented files and return those written; an .env.example that is there is kept.
+
+    UsageError, and nothing written, if there is a hearback.toml.
+    """
+    config = folder / "hearback.toml"
+    if config.exists():
+        raise UsageError(f"{config} is already there; move it away or choose another folder")
+    wanted = {
+        folder / name: template for name, template in FILES.items() if not (folder / name).exists()
+    }
     for path, template in wanted.items():
         text = files("pipelines").joinpath("templates", template).read_text(encoding="utf-8")
         with explain_disk_errors(str(path)):

@@ -108,6 +108,13 @@ def test_init_writes_a_configuration_that_is_read_and_overwrites_nothing(
     assert "already there" in capsys.readouterr().err
 
 
+def test_init_keeps_an_example_of_the_environment_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / ".env.example").write_text("mine", encoding="utf-8")
+    assert execute(["init", str(tmp_path)]) == 0
+    assert (tmp_path / ".env.example").read_text(encoding="utf-8") == "mine"
+    assert (tmp_path / "hearback.toml").exists()
+
+
 def test_doctor_fails_on_what_would_fail_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
