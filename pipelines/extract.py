@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,10 @@ def payload_text(record: Record) -> str:
 
 
 class RawWriter:
-    """Appends batches to raw; each flush is one commit of files and position."""
+    """Appends batches to raw; each flush is one commit of files and position.
+
+    Flushes are written by a thread of their own, one after another, while the next records come in.
+    """
 
     def __init__(self, run: Run, source: Source) -> None:
         self.run = run
@@ -92,6 +96,9 @@ class RawWriter:
         self.waiting: list[pa.Table] = []
         self.position: dict[str, Any] | None = None
         self.last_flush = time.monotonic()
+        self.pool = ThreadPoolExecutor(1)
+        self.writing: Future[None] | None = None
+        self.is_broken = False
         self.lake.remove_strays(f"raw/source={source.name}", self.manifest["files"])
 
     def add(self, batch: Batch) -> None:
@@ -110,21 +117,39 @@ class RawWriter:
         return self.counts[entity]
 
     def flush(self) -> None:
-        """Write what is new among the waiting rows, then commit it with the position."""
+        """Hand the waiting rows to the writing thread, once it is done with those before."""
+        self.finish()
         self.last_flush = time.monotonic()
-        moved = self.position is not None and self.position != self.manifest["position"]
         table = pa.concat_tables(self.waiting) if self.waiting else None
         self.waiting = []
+        self.writing = self.pool.submit(self.commit, table, self.position)
+
+    def finish(self) -> None:
+        """Wait until all that was flushed is committed; raises what stopped it."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.result()
+
+    def commit(self, table: pa.Table | None, position: dict[str, Any] | None) -> None:
+        """Write what is new among the rows, then the manifest with the position.
+
+        After a failure nothing more is committed: a later position must not pass over lost rows.
+        """
+        if self.is_broken:
+            return
+        self.is_broken = True
+        moved = position is not None and position != self.manifest["position"]
         version = self.manifest["version"] + 1
         files: list[FileEntry] = []
         if table is not None and table.num_rows:
             files = self.write_new(table, version)
         if files or moved:
-            if self.position is not None:
-                self.manifest["position"] = self.position
+            if position is not None:
+                self.manifest["position"] = position
             self.manifest["files"] += files
             self.manifest["version"] = version
             self.lake.write_raw_manifest(self.source.name, self.manifest)
+        self.is_broken = False
 
     def write_new(self, table: pa.Table, version: int) -> list[FileEntry]:
         """Write the rows that are not known yet; only their keys go through DuckDB."""
@@ -246,9 +271,12 @@ def run(run: Run, source_name: str) -> list[StepCount]:
                 run.progress(f"extract {source.name}", writer.rows())
         except HearbackError:
             writer.flush()
-            record_partial(run, writer)
+            writer.finish()
+            if not writer.is_broken:
+                record_partial(run, writer)
             raise
         writer.flush()
+        writer.finish()
         counts.extend(writer.counts.values() or [StepCount("extract", source.name)])
         counts[0].detail = check_volume(source, writer.counts)
     return counts

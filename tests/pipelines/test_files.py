@@ -191,3 +191,22 @@ def test_single_western_bytes_are_not_taken_for_han(tmp_path: Path):
     path = tmp_path / "x.txt"
     path.write_bytes("café très très élégant, déjà vu, à bientôt\n".encode("cp1252") * 5)
     assert find_encoding(path) not in ("gb18030", "utf-8")
+
+
+def test_nothing_is_committed_after_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = [
+        f'{{"id":"{n}","text":"t","created":"2026-11-01","stars":1,"user":"u"}}' for n in range(9)
+    ]
+    write_lines(tmp_path / "app.jsonl", *rows)
+    run = make_run(tmp_path)
+
+    def fail(*arguments: object) -> None:
+        raise HearbackError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(run.lake), "write_table", fail)
+        with pytest.raises(HearbackError, match="disk full"):
+            extract.run(run, "app")
+    assert run.lake.raw_manifest("app")["position"] == {}
+    (count,) = extract.run(make_run(tmp_path), "app")
+    assert count.count_out == 9
