@@ -375,7 +375,9 @@ def start_airflow(
             for component in COMPONENTS:
                 command = [sys.executable, "-m", "airflow", component]
                 programs.start(component, command, env=environment, log=airflow.log_of(component))
-            yield wait_ready(airflow, programs, began)
+            api = wait_ready(airflow, programs, began)
+            with api.client:
+                yield api
         airflow.close_interrupted_runs()
 
 

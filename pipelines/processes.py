@@ -22,7 +22,7 @@ from types import TracebackType
 
 import psutil
 
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 1.5  # steps may be killed at any moment, so nothing is gained by a longer one
 PR_SET_CHILD_SUBREAPER = 36
 
 
