@@ -67,10 +67,9 @@ create table if not exists tasks (
     outcome text,
     revision integer not null
 ) without rowid;
-create unique index if not exists tasks_cause on tasks (cause_key, episode);
+create index if not exists tasks_later on tasks (cause_key) where episode > 1;
 create index if not exists tasks_revision on tasks (revision);
 create index if not exists tasks_owned on tasks (owner, assigned_at) where owner is not null;
-create index if not exists tasks_case on tasks (case_id) where case_id is not null;
 create index if not exists tasks_snoozed on tasks (snoozed_until) where status = 'snoozed';
 create table if not exists events (
     event_id integer primary key,
@@ -126,7 +125,7 @@ def open_store(path: Path) -> sqlite3.Connection:
         con.execute("pragma journal_mode = wal")
         con.execute("pragma synchronous = full")  # a finished task survives a power cut too
         con.execute("pragma temp_store = memory")
-        con.execute("pragma cache_size = -65536")
+        con.execute("pragma cache_size = -262144")
         con.executescript(SCHEMA)
     except sqlite3.OperationalError as error:
         raise HearbackError(

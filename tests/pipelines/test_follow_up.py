@@ -436,6 +436,15 @@ def test_reply_is_in_the_customers_language(settings: Settings) -> None:
     assert replies["fr"].isascii()
 
 
+def test_every_rule_has_a_reply_in_both_languages() -> None:
+    files = (Path(__file__).parents[2] / "sql" / "models" / "follow_up").glob("rule_*.sql")
+    rules = {path.stem.removeprefix("rule_") for path in files}
+    replies = follow_up.read_replies()
+    assert rules
+    assert rules <= set(replies)
+    assert all(set(texts) == {"en", "zh"} for texts in replies.values())
+
+
 def test_lists_in_chinese_have_chinese_reasons(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, '[delivery]\nlanguage = "zh"\n')
     merge(settings, [candidate()])
