@@ -574,7 +574,8 @@ class Cleaning:
         # A message that turns out to be an agent's is no feedback any more.
         self._settle(
             "feedback",
-            "select feedback_id as id from said where event_type <> 'customer_message'",
+            "select feedback_id as id from said where event_type <> 'customer_message' "
+            "and event_id not in (select event_id from openings)",
         )
         self._clean_case_rows()
         self._clean_case_events()
@@ -654,13 +655,22 @@ class Cleaning:
         cursor.close()
 
     def _find_openings(self) -> None:
-        """The table ``openings``: the customer's message that opened its case.
+        """The table ``openings``: what the customer said that opened its case.
 
         The customer's first message, unless someone on the agents' side wrote before it. Bots
-        greet; that opens nothing.
+        greet; that opens nothing. An agent's note of a call says what the customer said: it is
+        feedback, and stays the agent's note or reply among the events.
         """
         self.con.execute(
             """create or replace table openings as
+            with call_notes as (
+                select s.event_id
+                from said as s
+                left join rows_cases as c
+                    on s.source = c.source and s.source_case_id = c.source_case_id
+                where s.role = 'agent'
+                    and coalesce(nullif(s.channel, 'other'), c.channel) = 'phone'
+            )
             select case_id, event_id from (
                 select
                     case_id,
@@ -675,7 +685,8 @@ class Cleaning:
                 where event_type in ('customer_message', 'agent_reply', 'internal_note')
                 group by case_id
             ), lateral (select first[1] as event_id, first[2] as event_type)
-            where event_type = 'customer_message'"""
+            where event_type = 'customer_message'
+                or event_id in (select event_id from call_notes)"""
         )
 
     def _clean_feedback(self) -> None:
@@ -714,7 +725,8 @@ class Cleaning:
             """create or replace table customer_messages as
             select
                 s._at, s._is_new, s.feedback_id, s.source, s.source_kind, s.source_record_id,
-                coalesce(s.url, c.url) as url, coalesce(s.channel, c.channel, 'other') as channel,
+                coalesce(s.url, c.url) as url,
+                coalesce(nullif(s.channel, 'other'), c.channel, 'other') as channel,
                 s.case_id,
                 md5(s.source || chr(31) || coalesce(c.source_customer_id, s.author_id))
                     as customer_ref,
@@ -727,7 +739,7 @@ class Cleaning:
                 on s.source = c.source and s.source_case_id = c.source_case_id
             left join subjects as u on s.case_id = u.case_id
             left join openings as o on s.event_id = o.event_id
-            where s.event_type = 'customer_message'"""
+            where s.event_type = 'customer_message' or o.event_id is not null"""
         )
         places = [
             place
@@ -780,7 +792,7 @@ class Cleaning:
             from rows_cases as c"""
         )
         con.execute(
-            """create or replace table case_facts as
+            f"""create or replace table case_facts as
             with acted as (
                 select
                     case_id,
@@ -798,7 +810,8 @@ class Cleaning:
                     when c.status = 'deleted' or coalesce(a.is_deleted, false) then 'deleted'
                     when c.merged_into is not null
                         or (coalesce(a.is_merged, false)
-                            and coalesce(a.merged_to, '') <> c.source_case_id) then 'merged'
+                            and coalesce(a.merged_to, '') <> c.source_case_id)
+                        or {has_tag("c.tags", text.MERGE_TAGS)} then 'merged'
                     when u.reason = 'spam' or r.reason = 'spam' then 'spam'
                     when u.reason = 'test' or r.reason = 'test' then 'test'
                     when p.role in ('bot', 'system')

@@ -231,17 +231,24 @@ def normalise_texts(texts: pa.Array) -> pa.Array:
 
 SPAM_TAGS = ("spam", "junk", "phishing", "垃圾", "垃圾邮件", "垃圾信息", "广告")
 TEST_TAGS = ("test", "testing", "qa_test", "test_ticket", "internal_test", "测试", "测试工单")
+# Help desks that merge cases without an event of their own tag the one that was closed.
+MERGE_TAGS = ("closed_by_merge", "merged")
 AUTO_REPLY_TAGS = ("auto_reply", "autoreply", "auto-reply", "out_of_office", "自动回复")
 
 _SPAM = (
     r"(?i)\b(?:viagra|cialis|payday loans?|casino bonus|crypto (?:giveaway|investment plan)"
-    r"|seo (?:services?|packages?)|buy (?:cheap )?(?:followers|backlinks)"
+    r"|seo (?:services?|packages?)|(?:buy|cheap|\d+k?) (?:cheap )?(?:followers|backlinks)"
     r"|guest posts? (?:on|for) your"
     r"|increase your (?:website )?traffic|rank (?:your website )?(?:on )?(?:the )?(?:first page|#1)"
-    r"|make money (?:fast|online)|earn \$\d+ (?:a|per) (?:day|week)|click here to (?:claim|win)"
+    r"|boost your (?:website|ranking|seo)|(?:crypto|forex|trading) signals"
+    r"|we are an? (?:leading|professional) (?:factory|manufacturer|supplier|exporter)"
+    r"|make money (?:fast|online)|earn [^\w\s]?[\d,.]+ (?:a|per) (?:day|week)"
+    r"|click here to (?:claim|win)"
     r"|you (?:have|'ve) won (?:a|the|\$)|hot singles|bitcoin doubler|nigerian prince)\b"
-    r"|代开(?:各类|各地|正规)?发票|刷单(?:兼职|赚|返利)|兼职(?:日结|刷单)|日赚\d+|网赚|时时彩|六合彩"
+    r"|代开[^，。！\n]{0,6}发票|刷单(?:兼职|赚|返利)|兼职[，、]?(?:日结|刷单)|日赚\d+|网赚|时时彩|六合彩"
     r"|(?:网上|在线|澳门)(?:赌场|博彩|娱乐城)|裸聊|约炮|无抵押(?:贷款|秒批)|贷款(?:秒批|包下款)|代刷(?:信誉|好评|粉)"
+    r"|(?:无抵押|贷款)[^。！\n]{0,16}(?:不看|不查|无需)征信|(?:您的?)?(?:号码|手机号)已?中奖"
+    r"|(?:SEO|网站)[^。\n]{0,6}(?:快速排名|上首页)|厂家直销[^。\n]{0,20}(?:欢迎来电|量大从优)"
     r"|办(?:假)?证(?:刻章|联系)|加(?:我)?(?:微信|薇信|威信|[vV][xX信]).{0,14}(?:领取|赚|兼职|返利|免费送|福利)"
 )
 _TEST = (
@@ -252,6 +259,14 @@ _TEST = (
     r"|(?:这(?:是|只是)?(?:一条|一个|个)?)?测试(?:测试|一下|数据|工单|消息|邮件|内容|反馈|专用|勿回|请忽略|用|单"
     r"|[ ，。！,.!\d])*|请忽略[。！]?)$"
 )
+# A text of nothing but such words, of which one says that it is a test.
+_TEST_WORDS = (
+    r"(?i)^(?:(?:test(?:ing|s)?|asdf|qa|tickets?|messages?|e?mails?|case|form|web|system|only|just|this"
+    r"|is|an?|of|the|please|pls|ignore|delete|do|don't|not|answer|reply|\d+)(?:[^\w\p{Han}]+|$|\b)"
+    r"|测试|[一下条个张]|表单|工单|数据|消息|邮件|内容|反馈|系统|麻烦|直接|删除|请|勿|处理|回复|忽略|这|是|只|的|用"
+    r"|[\s\p{P}])+$"
+)
+_SAYS_TEST = r"(?i)\btest(?:ing|s)?\b|测试"
 _AUTO_REPLY = (
     r"(?i)^(?:automatic reply|auto[\- ]?reply|auto[\- ]?response|out of (?:the )?office"
     r"|undeliver(?:able|ed)|delivery status notification|mail delivery (?:failed|subsystem)"
@@ -273,7 +288,14 @@ def find_reasons(titles: pa.Array, bodies: pa.Array) -> pa.Array:
     )
     said = pc.if_else(pc.is_valid(bodies), bodies, titles)
     is_short = pc.less(pc.binary_length(pc.fill_null(said, "")), 100)
-    is_test = pc.and_(is_short, pc.match_substring_regex(pc.fill_null(said, ""), _TEST))
+    said = pc.fill_null(said, "")
+    is_test = pc.or_(
+        pc.match_substring_regex(said, _TEST),
+        pc.and_(
+            pc.match_substring_regex(said, _SAYS_TEST), pc.match_substring_regex(said, _TEST_WORDS)
+        ),
+    )
+    is_test = pc.and_(is_short, is_test)
     is_spam = pc.or_(pc.match_substring_regex(both, _SPAM), pc.match_substring_regex(both, _LINKS))
     is_auto = pc.or_(
         pc.match_substring_regex(pc.fill_null(titles, ""), _AUTO_REPLY),

@@ -410,6 +410,7 @@ def mappings(source: Source) -> list[Mapping]:
 
 VIA_CHANNELS = {key.replace("_", " "): value for key, value in CHANNELS.items()} | CHANNELS | {
     "web form": "web_form", "web service (api)": "api", "mail": "email", "web widget": "web_form",
+    "voicemail": "phone", "phone call (inbound)": "phone", "phone call (outbound)": "phone",
 }  # fmt: skip
 
 KINDS = {

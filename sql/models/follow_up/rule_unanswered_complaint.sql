@@ -121,8 +121,8 @@ first_complaints as (
 
     select
         coalesce(case_id, feedback_id) as subject_id,
-        min_by(complaints, created_at) as complaint,
-        list(feedback_id order by created_at) as feedback_ids
+        min_by(complaints, (created_at, feedback_id)) as complaint,
+        list(feedback_id order by created_at, feedback_id) as feedback_ids
     from complaints
     group by subject_id
 
