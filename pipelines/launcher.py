@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -43,6 +44,7 @@ COMPONENTS = {
     "dag-processor": ["airflow", "dag-processor"],
     "scheduler": ["pipelines.warm", "scheduler"],
 }
+PORTS = range(18080, 28080)
 POOLS = {"sources": 4, "warehouse_writer": 1}
 READY_SECONDS = 180.0
 POLL_SECONDS = 0.5
@@ -103,8 +105,7 @@ class EmbeddedAirflow:
     def port(self) -> int:
         """A free port, the same as last time if it is still free."""
         kept = self.folder / "port"
-        wanted = int(kept.read_text()) if kept.exists() else 8080
-        port = find_free_port(wanted)
+        port = find_free_port(int(kept.read_text()) if kept.exists() else None)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         kept.write_text(str(port))
         return port
@@ -230,17 +231,20 @@ def keep_secret(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str
     return kept
 
 
-def find_free_port(wanted: int) -> int:
-    """The wanted port on loopback if it is free, else any free one."""
-    for port in (wanted, 0):
+def find_free_port(wanted: int | None) -> int:
+    """The wanted port on loopback if it is free, else a random free one.
+
+    Random, so that two homes that start at the same moment do not meet; and below those that the
+    system gives to outgoing connections, so that it stays free until Airflow takes it.
+    """
+    for port in filter(None, (wanted, *random.sample(PORTS, 100))):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            number: int = probe.getsockname()[1]
-            return number
+            return port
     raise HearbackError("no free port on 127.0.0.1; close some programs and run again")
 
 
@@ -376,7 +380,7 @@ def start_airflow(
                 command = [sys.executable, "-m", "airflow", component]
                 programs.start(component, command, env=environment, log=airflow.log_of(component))
             api = wait_ready(airflow, programs, began)
-            with api.client:
+            with contextlib.closing(api.client):
                 yield api
         airflow.close_interrupted_runs()
 

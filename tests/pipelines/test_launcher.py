@@ -59,19 +59,19 @@ def test_secrets_are_made_once_and_are_the_owners_alone(airflow: EmbeddedAirflow
 
 
 def test_the_port_is_the_same_next_time_unless_it_is_taken(airflow: EmbeddedAirflow) -> None:
-    assert airflow.secrets
     port = airflow.port
+    assert port in launcher.PORTS
     assert EmbeddedAirflow(airflow.settings).port == port
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
-        other = EmbeddedAirflow(airflow.settings).port
-    assert other != port
+        (airflow.folder / "port").write_text(str(taken.getsockname()[1]))
+        assert EmbeddedAirflow(airflow.settings).port in launcher.PORTS
 
 
-def test_a_free_port_is_on_loopback() -> None:
+def test_a_free_port_can_be_taken() -> None:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", find_free_port(0)))
+        probe.bind(("127.0.0.1", find_free_port(None)))
 
 
 def test_the_environment_is_closed_to_the_outside(
@@ -364,4 +364,78 @@ def test_any_signal_stops_everything_within_seconds(
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     with hold_lock(EmbeddedAirflow(settings).home.lock("airflow"), refusal="taken"):
+        pass
+
+
+# Answers as Airflow's server does while a run begins.
+SERVER = """
+import json, os, sys
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+        self.answer({
+            "/execution/health": {},
+            "/api/v2/dags/feedback_daily": {"last_parsed_time": later},
+            "/api/v2/importErrors": {"import_errors": []},
+            "/api/v2/pools": {"pools": []},
+        }[self.path])
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer({"access_token": "t"})
+
+    def answer(self, body):
+        text = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+HTTPServer(("127.0.0.1", int(os.environ["AIRFLOW__API__PORT"])), Handler).serve_forever()
+"""
+
+
+def test_airflow_is_handed_over_ready_and_taken_down_after(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = Programs.start
+
+    def start(self: Programs, name: str, command: list[str], **options: Any) -> Any:
+        return started(self, name, [sys.executable, "-c", SERVER], **options)
+
+    monkeypatch.setattr(Programs, "start", start)
+    monkeypatch.setattr(EmbeddedAirflow, "migrate", lambda self: self.port)
+    monkeypatch.setattr(launcher, "COMPONENTS", {"api-server": []})
+    told: list[str] = []
+    done: list[str] = []
+    with start_airflow(
+        settings,
+        is_scheduled=False,
+        tell=told.append,
+        meanwhile=lambda: done.append("the demo"),
+    ) as api:
+        assert api.client.headers["Authorization"] == "Bearer t"
+        assert done == ["the demo"]
+        (pid,) = [program.pid for program in api.programs.running.values()]
+    assert told == ["preparing Airflow's database (once)", "starting Airflow"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with start_airflow(settings, is_scheduled=False, tell=told.append):
+        pass
+
+
+def test_what_goes_wrong_meanwhile_ends_the_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise HearbackError("the demo is broken")
+
+    monkeypatch.setattr(EmbeddedAirflow, "migrate", lambda self: self.port)
+    with (
+        pytest.raises(HearbackError, match="the demo is broken"),
+        start_airflow(settings, is_scheduled=False, tell=print, meanwhile=fail),
+    ):
         pass
