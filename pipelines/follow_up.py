@@ -16,100 +16,39 @@ message to the customer. The exception is an answer that the customer is waiting
 
 from __future__ import annotations
 
-import heapq
 import sqlite3
-import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from functools import cache
-from importlib import resources
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.context import Run, StepCount, timed_step
 from pipelines.errors import HearbackError
-from pipelines.settings import Settings, Team
-from pipelines.storage import connect_duckdb, explain_disk_errors, quote
+from pipelines.settings import Settings
+from pipelines.storage import connect_duckdb, quote
+from pipelines.task_owners import assign_owners
 from pipelines.task_store import (
     CAUSE_GONE,
     CONTENT_COLUMNS,
-    PRIORITY_RANK,
+    LIVE_SQL,
+    RANK_SQL,
     SYSTEM,
-    open_store,
     record_events,
     to_micros,
     write_tasks,
 )
+from pipelines.task_tables import read_rows, reply_version, stream_rows, write_tables
 
 if TYPE_CHECKING:
     import duckdb
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
-BATCH = 50_000
 REOPEN_DAYS = 14.0  # a cause that returns sooner reopens its task; later it opens a new one
 EXPIRE_DAYS = 30.0  # a task nobody took up expires this long after it was due
 DUTY_PREFIXES = ("sla_", "first_reply_", "next_reply_", "unanswered_")
 RULE_OFF = "rule switched off"
 DAY_MICROS = 86_400_000_000
-
-LIVE_SQL = "('open', 'in_progress', 'snoozed')"
-RANK_SQL = "case priority {} else 2 end".format(
-    " ".join(f"when '{name}' then {rank}" for name, rank in PRIORITY_RANK.items())
-)
-
-TASK_COLUMNS: dict[str, tuple[str, str]] = {
-    "task_id": ("VARCHAR", "Stable id: the same cause keeps it over reruns"),
-    "rule": ("VARCHAR", "Rule that made the task"),
-    "reason": ("VARCHAR", "Why, in the language of the lists. NULL if the rule gives none"),
-    "evidence": ("VARCHAR[]", "Ids of the feedback and cases that the rule saw"),
-    "customer_id": ("VARCHAR", "Customer. NULL if unknown"),
-    "case_id": ("VARCHAR", "Case the task is about. NULL if it is not about a case"),
-    "feedback_id": ("VARCHAR", "Feedback the task is about. NULL if about a case or customer"),
-    "team": ("VARCHAR", "Team that does it. NULL if no team takes this need"),
-    "owner": ("VARCHAR", "Member who does it. NULL while nobody had room or speaks the language"),
-    "need": ("VARCHAR", "sales, technical, after_sales or other. NULL if not known"),
-    "priority": ("VARCHAR", "urgent, high, normal or low"),
-    "score": ("DOUBLE", "The rule's weight within a priority; higher first. NULL if it has none"),
-    "created_at": ("TIMESTAMPTZ", "Instant the task was first made (UTC)"),
-    "occurred_at": ("TIMESTAMPTZ", "Instant of what caused it (UTC). NULL if the rule gives none"),
-    "due_at": ("TIMESTAMPTZ", "Instant it should be done by (UTC). NULL if it has no due time"),
-    "status": ("VARCHAR", "open, in_progress, done, snoozed, cancelled or expired"),
-    "status_changed_at": ("TIMESTAMPTZ", "Instant the status last changed (UTC)"),
-    "status_by": ("VARCHAR", "Who changed the status last; hearback for the system"),
-    "snoozed_until": ("TIMESTAMPTZ", "Instant it comes back (UTC). NULL unless snoozed"),
-    "outcome": ("VARCHAR", "What came of it. NULL until someone or the system says so"),
-    "suggested_action": ("VARCHAR", "What to do, in the language of the lists"),
-    "suggested_reply": ("VARCHAR", "A reply to start from, in the customer's language"),
-    "language": ("VARCHAR", "Language of the customer. NULL if not known"),
-    "url": ("VARCHAR", "Link to the record in its source. NULL if it has none"),
-    "is_holdout": ("BOOLEAN", "true: left undone on purpose to measure the rule's effect"),
-    "episode": ("BIGINT", "How many times this cause has opened a new task, from 1"),
-    "revision": ("BIGINT", "Change of the task store that last wrote the row"),
-}
-EVENT_COLUMNS: dict[str, tuple[str, str]] = {
-    "event_id": ("BIGINT", "Number of the event, rising"),
-    "task_id": ("VARCHAR", "Task it belongs to"),
-    "event_at": ("TIMESTAMPTZ", "Instant of the event (UTC)"),
-    "event_type": (
-        "VARCHAR",
-        "created, reopened, assigned, unassigned, status_changed, snoozed, outcome_changed, "
-        "priority_changed or team_changed",
-    ),
-    "from_value": ("VARCHAR", "Value before. NULL if there was none"),
-    "to_value": ("VARCHAR", "Value after. NULL if there is none"),
-    "actor": ("VARCHAR", "Who did it; hearback for the system"),
-    "note": ("VARCHAR", "Why, or where the change came from. NULL if nothing was said"),
-    "run_id": ("VARCHAR", "Run that did it. NULL if a person did"),
-}
-COMMENTS = {
-    "follow_up_tasks": "Follow-up tasks with their owner, due time and outcome. One row per task.",
-    "follow_up_events": (
-        "What happened to follow-up tasks, append-only. One row per change of a task."
-    ),
-}
 
 
 @dataclass
@@ -408,7 +347,8 @@ def merge_candidates(
     record_decisions(store, run, now)
     close_gone(store, run, revision, now, result)
     wake_and_expire(store, run, revision, now, result)
-    assign_owners(store, run, revision, now, result)
+    result.assigned, warnings = assign_owners(store, run, revision, now)
+    result.warnings += warnings
     store.execute("insert into merges values (?, ?)", (run.run_id, now))
 
 
@@ -621,363 +561,3 @@ def wake_and_expire(
     )
     record_events(store, woken + expired, at=now, actor=SYSTEM, run_id=run.run_id)
     result.woken, result.expired = len(woken), len(expired)
-
-
-# owners ---------------------------------------------------------------------------------------
-
-
-@dataclass
-class Seat:
-    """A member's place in a team: what they speak, what they carry, how much more they can take."""
-
-    name: str
-    languages: frozenset[str]
-    capacity: int
-    load: int
-    room: int
-
-
-def assign_owners(
-    store: sqlite3.Connection, run: Run, revision: int, now: int, result: Outcome
-) -> None:
-    """Give live tasks without an owner to members of their team.
-
-    Who has a task of a case gets the others of that case too: two people must not answer the same
-    customer. Otherwise a member takes at most ``daily_capacity`` new tasks a day of the project's
-    zone; among those who speak the customer's language the next task, most urgent first, goes to
-    the one with the least open work for their capacity. An owner is kept while they are in the
-    configuration.
-    """
-    teams = {team.name: team for team in run.settings.teams}
-    release_departed(store, run, revision, now)
-    give_to_owner_of_case(store, run, revision, now, result)
-    day_start = datetime.combine(run.date, datetime.min.time(), run.zone)
-    day = (to_micros(day_start), to_micros(day_start + timedelta(days=1)))
-    owned = store.execute(
-        f"select owner, sum(status in {LIVE_SQL}), sum(assigned_at >= ? and assigned_at < ?) "
-        "from tasks where owner is not null group by owner",
-        day,
-    ).fetchall()
-    loads = {owner: load for owner, load, _ in owned}
-    taken = {owner: given for owner, _, given in owned}
-    seats: dict[str, Seat] = {}
-    chosen: list[tuple[str, str]] = []
-    waiting = count_waiting(store)
-    for name in sorted({team for team, _ in waiting if team in teams}):
-        languages = sorted(language for team, language in waiting if team == name)
-        chosen += share_out(store, teams[name], languages, seats=seats, loads=loads, taken=taken)
-    set_owners(store, chosen, run, revision, now)
-    result.assigned += len(chosen)
-    if chosen:
-        give_to_owner_of_case(store, run, revision, now, result)
-        waiting = count_waiting(store)
-    result.warnings += explain_unowned(waiting, teams)
-
-
-def count_waiting(store: sqlite3.Connection) -> dict[tuple[str, str], int]:
-    """Live tasks without an owner by team and language ('' if not known)."""
-    rows = store.execute(
-        "select team, language, count(*) from tasks "
-        f"where owner is null and status in {LIVE_SQL} group by 1, 2"
-    ).fetchall()
-    return {(team or "", language or ""): count for team, language, count in rows}
-
-
-def give_to_owner_of_case(
-    store: sqlite3.Connection, run: Run, revision: int, now: int, result: Outcome
-) -> None:
-    """Give waiting tasks to who has another live task of the same case in the same team."""
-    store.execute("drop table if exists temp.owned_cases")
-    store.execute(
-        "create temp table owned_cases (case_id text, team text, owner text, "
-        "primary key (case_id, team)) without rowid"
-    )
-    store.execute(
-        "insert into owned_cases select case_id, team, min(owner) "
-        "from tasks indexed by tasks_owned "
-        f"where owner is not null and status in {LIVE_SQL} and case_id is not null "
-        "and team is not null group by 1, 2"
-    )
-    chosen = store.execute(
-        "select owned_cases.owner, tasks.task_id from tasks "
-        "cross join owned_cases on owned_cases.case_id = tasks.case_id "
-        "and owned_cases.team = tasks.team "
-        f"where tasks.owner is null and tasks.status in {LIVE_SQL}"
-    ).fetchall()
-    set_owners(store, chosen, run, revision, now)
-    result.assigned += len(chosen)
-
-
-def set_owners(
-    store: sqlite3.Connection,
-    chosen: list[tuple[str, str]],
-    run: Run,
-    revision: int,
-    now: int,
-) -> None:
-    """Write (owner, task_id) and an event for each."""
-    store.executemany(
-        f"update tasks set owner = ?, assigned_at = {now}, revision = {revision} where task_id = ?",
-        chosen,
-    )
-    record_events(
-        store,
-        ((task_id, "assigned", None, owner, None) for owner, task_id in chosen),
-        at=now,
-        actor=SYSTEM,
-        run_id=run.run_id,
-    )
-
-
-def release_departed(store: sqlite3.Connection, run: Run, revision: int, now: int) -> None:
-    """Take live tasks back from owners who are no longer a member of any team."""
-    members = {member.name for team in run.settings.teams for member in team.members}
-    if not members:
-        return
-    owners = store.execute(
-        f"select distinct owner from tasks where status in {LIVE_SQL} and owner is not null"
-    ).fetchall()
-    for owner in sorted(row[0] for row in owners if row[0] not in members):
-        store.execute(
-            "insert into events (task_id, event_at, event_type, from_value, actor, note, run_id) "
-            "select task_id, ?, 'unassigned', owner, ?, 'no longer a member of any team', ? "
-            f"from tasks where owner = ? and status in {LIVE_SQL}",
-            (now, SYSTEM, run.run_id, owner),
-        )
-        store.execute(
-            "update tasks set owner = null, assigned_at = null, revision = ? "
-            f"where owner = ? and status in {LIVE_SQL}",
-            (revision, owner),
-        )
-
-
-def share_out(
-    store: sqlite3.Connection,
-    team: Team,
-    languages: list[str],
-    *,
-    seats: dict[str, Seat],
-    loads: dict[str, int],
-    taken: dict[str, int],
-) -> list[tuple[str, str]]:
-    """(owner, task_id) for as many waiting tasks of the team as its members have room for."""
-    for member in team.members:
-        if member.name not in seats:
-            room = max(0, member.daily_capacity - taken.get(member.name, 0))
-            spoken = frozenset(word.lower().split("-")[0] for word in member.languages)
-            seats[member.name] = Seat(
-                member.name, spoken, member.daily_capacity, loads.get(member.name, 0), room
-            )
-    ours = [seats[member.name] for member in team.members]
-    room = sum(seat.room for seat in ours)
-    queues = [
-        store.execute(
-            f"select {RANK_SQL}, coalesce(due_at, 9e18), -coalesce(score, 0), created_at, task_id, "
-            "coalesce(language, ''), case_id from tasks "
-            f"where team = ? and language is ? and owner is null and status in {LIVE_SQL} "
-            "order by 1, 2, 3, 4, 5 limit ?",
-            (team.name, language or None, room),
-        ).fetchall()
-        for language in languages
-        if room and any(speaks(seat, language) for seat in ours)
-    ]
-    chosen: list[tuple[str, str]] = []
-    given: dict[str, str] = {}
-    for *_, task_id, language, case_id in heapq.merge(*queues):
-        if case_id in given:
-            chosen.append((given[case_id], task_id))
-            continue
-        able = [seat for seat in ours if seat.room and speaks(seat, language)]
-        if able:
-            # Of two with the same load the one who speaks fewer languages: the other is rarer.
-            seat = min(able, key=lambda s: (s.load / s.capacity, len(s.languages), s.name))
-            seat.load += 1
-            seat.room -= 1
-            chosen.append((seat.name, task_id))
-            if case_id is not None:
-                given[case_id] = seat.name
-    return chosen
-
-
-def speaks(seat: Seat, language: str) -> bool:
-    return not language or language in seat.languages
-
-
-def explain_unowned(waiting: dict[tuple[str, str], int], teams: dict[str, Team]) -> list[str]:
-    """One warning a team (and language) whose live tasks have no owner, with what to change."""
-    warnings = []
-    for (team, language), count in waiting.items():
-        if not team:
-            text = f"{count} tasks have no team: add a [[teams]] entry that takes their need"
-        elif team not in teams:
-            text = f"{count} tasks belong to team {team!r}, which is not in the configuration"
-        elif not teams[team].members:
-            text = f"{count} tasks of team {team!r} have no owner: it has no members"
-        elif language and not any(
-            language in {word.lower().split("-")[0] for word in member.languages}
-            for member in teams[team].members
-        ):
-            text = f"{count} tasks of team {team!r} have no owner: nobody there speaks {language!r}"
-        else:
-            text = f"{count} tasks of team {team!r} have no owner: no room left today"
-            text += f" for {language!r}" if language else ""
-        warnings.append(text)
-    return warnings
-
-
-# tables ---------------------------------------------------------------------------------------
-
-
-def write_tables(con: duckdb.DuckDBPyConnection, path: Path, settings: Settings) -> None:
-    """Bring ``follow_up_tasks`` and ``follow_up_events`` of the build file up to the store.
-
-    Only what changed since they were last written is read. Should the counts then differ (another
-    store, an erased customer), the table is written anew.
-    """
-    load_replies(con, settings)
-    with explain_disk_errors(str(path)):
-        store = open_store(path)
-    try:
-        store.execute("begin")  # both tables as of one moment
-        for name, columns, key, mark, source in (
-            ("follow_up_tasks", TASK_COLUMNS, "task_id", "revision", "tasks"),
-            ("follow_up_events", EVENT_COLUMNS, "event_id", "event_id", "events"),
-        ):
-            create_table(con, name, columns)
-            done = con.execute(f"select coalesce(max({mark}), 0) from {name}").fetchall()[0][0]
-            newest = store.execute(f"select coalesce(max({mark}), 0) from {source}").fetchone()[0]
-            total = store.execute(f"select count(*) from {source}").fetchone()[0]
-            if 0 < done <= newest:
-                copy_rows(con, store, name, columns, key=key, condition=f"{mark} > {done}")
-            count = con.execute(f"select count(*) from {name}").fetchall()[0][0]
-            if done > newest or count != total:  # also the first time
-                con.execute(f"delete from {name}")
-                copy_rows(con, store, name, columns, key=key, condition="true")
-        store.execute("commit")
-    finally:
-        store.close()
-
-
-def create_table(
-    con: duckdb.DuckDBPyConnection, name: str, columns: dict[str, tuple[str, str]]
-) -> None:
-    """Create the table with its comments, or anew if an older version had other columns."""
-    found = con.execute(
-        "select column_name from information_schema.columns where table_name = ? "
-        "order by ordinal_position",
-        [name],
-    ).fetchall()
-    if [row[0] for row in found] == list(columns):
-        return
-    con.execute(f"drop table if exists {name}")
-    con.execute(f"create table {name} ({', '.join(f'{n} {t[0]}' for n, t in columns.items())})")
-    con.execute(f"comment on table {name} is '{COMMENTS[name]}'")
-    for column, (_, comment) in columns.items():
-        text = comment.replace("'", "''")
-        con.execute(f"comment on column {name}.{column} is '{text}'")
-
-
-def copy_rows(
-    con: duckdb.DuckDBPyConnection,
-    store: sqlite3.Connection,
-    name: str,
-    columns: dict[str, tuple[str, str]],
-    *,
-    key: str,
-    condition: str,
-) -> None:
-    """Copy the store's rows that meet condition into the table, in place of older versions."""
-    if name == "follow_up_tasks":
-        source, derived = "tasks", {"suggested_reply", "is_holdout"}
-    else:
-        source, derived = "events", set()
-    read = {column: kind for column, (kind, _) in columns.items() if column not in derived}
-    kinds = {
-        column: "i" if kind in ("TIMESTAMPTZ", "BIGINT") else "f" if kind == "DOUBLE" else "s"
-        for column, kind in read.items()
-    }
-    cursor = store.execute(f"select {', '.join(read)} from {source} where {condition}")
-    shown = ", ".join(
-        "coalesce(r.reply, d.reply) as suggested_reply"
-        if column == "suggested_reply"
-        else "false as is_holdout"
-        if column == "is_holdout"
-        else f"make_timestamptz(n.{column}) as {column}"
-        if kind == "TIMESTAMPTZ"
-        else f"string_split(n.{column}, ' ') as {column}"
-        if kind == "VARCHAR[]"
-        else f"n.{column}"
-        for column, (kind, _) in columns.items()
-    )
-    joins = (
-        " left join replies r on r.rule = n.rule and r.language = "
-        "(case when n.language = 'zh' then 'zh' else 'en' end)"
-        " left join replies d on d.rule = '' and d.language = "
-        "(case when n.language = 'zh' then 'zh' else 'en' end)"
-        if name == "follow_up_tasks"
-        else ""
-    )
-    con.register("changed_rows", stream_rows(cursor, kinds))
-    if condition == "true":
-        con.execute(f"insert into {name} select {shown} from changed_rows n{joins}")
-    else:
-        con.execute("create or replace temp table new_rows as select * from changed_rows")
-        con.execute(f"delete from {name} where {key} in (select {key} from new_rows)")
-        con.execute(f"insert into {name} select {shown} from new_rows n{joins}")
-        con.execute("drop table new_rows")
-    con.unregister("changed_rows")
-
-
-def read_rows(con: duckdb.DuckDBPyConnection, query: str) -> Iterator[Iterator[tuple[Any, ...]]]:
-    """A query's rows in batches; by columns, which is faster than row by row."""
-    for batch in con.sql(query).to_arrow_reader(BATCH):
-        yield zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
-def stream_rows(cursor: sqlite3.Cursor, kinds: dict[str, str]) -> pa.RecordBatchReader:
-    """A cursor's rows as Arrow batches; kinds: ``s`` text, ``i`` whole, ``f`` real."""
-    import pyarrow as pa
-
-    types = {"s": pa.string(), "i": pa.int64(), "f": pa.float64()}
-    schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
-
-    def read_batches() -> Iterator[pa.RecordBatch]:
-        while rows := cursor.fetchmany(BATCH):
-            columns = zip(*rows, strict=True)
-            arrays = [
-                pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, read_batches())
-
-
-# replies --------------------------------------------------------------------------------------
-
-
-@cache
-def read_replies() -> dict[str, dict[str, str]]:
-    """Suggested replies by rule ('' for any rule) and language."""
-    text = (resources.files("pipelines.report") / "replies.toml").read_text(encoding="utf-8")
-    data = tomllib.loads(text)
-    return {"": data["any"], **data["rules"]}
-
-
-def reply_version(settings: Settings) -> str:
-    """Changes when a suggested reply or the language of the lists does."""
-    import hashlib
-
-    text = repr((read_replies(), settings.delivery.language))
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def load_replies(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """Temporary table ``replies`` (rule, language, reply)."""
-    rows = [
-        (rule, language, text.strip())
-        for rule, texts in read_replies().items()
-        for language, text in texts.items()
-    ]
-    con.execute("create or replace temp table replies (rule varchar, language varchar, reply "
-                "varchar)")  # fmt: skip
-    con.executemany("insert into replies values (?, ?, ?)", rows)

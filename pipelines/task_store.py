@@ -24,6 +24,10 @@ from pipelines.storage import explain_disk_errors
 STATUSES = ("open", "in_progress", "done", "snoozed", "cancelled", "expired")
 LIVE = ("open", "in_progress", "snoozed")
 PRIORITY_RANK = {"urgent": 0, "high": 1, "normal": 2, "low": 3}
+LIVE_SQL = "({})".format(", ".join(f"'{status}'" for status in LIVE))
+RANK_SQL = "case priority {} else 2 end".format(
+    " ".join(f"when '{name}' then {rank}" for name, rank in PRIORITY_RANK.items())
+)
 SYSTEM = "hearback"
 CAUSE_GONE = "cause gone"
 

@@ -33,7 +33,7 @@ from pipelines.settings import Settings, nearest
 from pipelines.storage import Home
 from pipelines.task_store import (
     LIVE,
-    PRIORITY_RANK,
+    RANK_SQL,
     STATUSES,
     from_micros,
     open_store,
@@ -92,13 +92,12 @@ def list_tasks(
         for name, value in (("team", team), ("rule", rule)):
             if value is not None:
                 check_known(con, settings, name, value)
-        rank = " ".join(f"when '{name}' then {number}" for name, number in PRIORITY_RANK.items())
-        rows = con.execute(
-            f"select {', '.join(SHOWN)} from tasks where {' and '.join(where)} "
-            f"order by case priority {rank} else 2 end, coalesce(due_at, 9e18), created_at, "
-            "task_id",
-            values,
-        )
+            rows = con.execute(
+                f"select {', '.join(SHOWN)} from tasks where {' and '.join(where)} "
+                f"order by {RANK_SQL}, coalesce(due_at, 9e18), created_at, "
+                "task_id",
+                values,
+            )
         return write_rows(rows, settings, form, out)
     finally:
         con.close()

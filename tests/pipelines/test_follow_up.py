@@ -17,6 +17,7 @@ from pipelines.errors import HearbackError
 from pipelines.settings import Settings
 from pipelines.storage import Home
 from pipelines.task_store import erase_customer, open_store, to_micros, write_tasks
+from pipelines.task_tables import read_replies
 from pipelines.tasks import complete_task
 from tests.pipelines.follow_up_world import (
     NOW,
@@ -439,7 +440,7 @@ def test_reply_is_in_the_customers_language(settings: Settings) -> None:
 def test_every_rule_has_a_reply_in_both_languages() -> None:
     files = (Path(__file__).parents[2] / "sql" / "models" / "follow_up").glob("rule_*.sql")
     rules = {path.stem.removeprefix("rule_") for path in files}
-    replies = follow_up.read_replies()
+    replies = read_replies()
     assert rules
     assert rules <= set(replies)
     assert all(set(texts) == {"en", "zh"} for texts in replies.values())
