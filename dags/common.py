@@ -223,11 +223,7 @@ def perform_step(step: str) -> int:
     """Run one step after extract; returns the rows it gave out."""
     from pipelines.steps import run_step
 
-    run = open_run()
-    delivery = run.settings.delivery
-    names = {delivery.email.connection} if step == "deliver" and delivery.email else set()
-    export_connections(names)
-    return run_step(run, step)
+    return run_step(open_run(), step)
 
 
 def check_sources() -> None:

@@ -96,12 +96,10 @@ def check_calendars(settings: Settings) -> str:
 def check_delivery(settings: Settings) -> str:
     from pipelines.connections import get_connection
 
-    delivery = settings.delivery
-    wanted = [delivery.failure_webhook_connection, delivery.email and delivery.email.connection]
-    names = [name for name in wanted if name]
-    for name in names:
-        get_connection(name)
-    return ", ".join(names) or "files only"
+    connection = settings.delivery.failure_webhook_connection
+    if connection:
+        get_connection(connection)
+    return connection or "files only"
 
 
 def check_model(settings: Settings) -> str:

@@ -169,15 +169,9 @@ class FollowUpRule(Table):
     thresholds: dict[str, float] = Field(default_factory=dict)
 
 
-class Email(Table):
-    connection: str
-    sender: str
-
-
 class Delivery(Table):
     formats: list[Literal["xlsx", "csv"]] = ["xlsx", "csv"]
     language: Literal["en", "zh"] = "en"
-    email: Email | None = None
     failure_webhook_connection: str | None = Field(
         default=None, description="Airflow connection of a webhook that hears of failed runs"
     )
@@ -186,9 +180,6 @@ class Delivery(Table):
 class Privacy(Table):
     redact: list[str] = ["email", "phone", "id_card", "bank_card", "ip_address"]
     show_names: bool = False
-    retention_days: dict[Literal["raw", "staging", "quarantine", "out"], int] = Field(
-        default_factory=dict
-    )
 
 
 class Settings(Table):

@@ -24,7 +24,7 @@ with
 
 bounds as (
 
-    select max(as_of) as as_of from cases
+    select as_of from run.current
 
 ),
 

@@ -142,6 +142,12 @@ def check_columns(source: Source, options: Options) -> None:
         return
     record_key(options.entity)
     names = SCHEMAS[options.entity].names
+    if not options.columns:
+        raise UsageError(
+            f"source {source.name!r}: option 'columns' names none; say which column of the file is "
+            f'which, such as columns = {{ {names[6]} = "…" }}; columns of {options.entity} are: '
+            f"{', '.join(names[6:])}"
+        )
     for name in [*options.columns, *options.constants, *options.values]:
         if name not in names:
             raise UsageError(

@@ -109,11 +109,12 @@ def test_equal_rows_without_id_stay_two_rows(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [("csv", "name\nAnn\nAnn\n"), ("jsonl", '{"a":1}\n{"a":1}\n')]
+    ("kind", "text"), [("csv", "name\nAnn\nAnn\n"), ("jsonl", '{"name":1}\n{"name":1}\n')]
 )
 def test_rows_of_a_file_without_an_id_column_are_captured(tmp_path: Path, kind: str, text: str):
     (tmp_path / "plain").write_text(text, "utf-8")
-    config = f'[[sources]]\nname = "plain"\nkind = "{kind}"\noptions = {{ path = "plain" }}\n'
+    options = '{ path = "plain", columns = { body = "name" } }'
+    config = f'[[sources]]\nname = "plain"\nkind = "{kind}"\noptions = {options}\n'
     (count,) = extract.run(make_run(tmp_path, config), "plain")
     assert count.count_out == 2
 
@@ -210,3 +211,10 @@ def test_nothing_is_committed_after_a_failed_write(tmp_path: Path, monkeypatch: 
     assert run.lake.raw_manifest("app")["position"] == {}
     (count,) = extract.run(make_run(tmp_path), "app")
     assert count.count_out == 9
+
+
+def test_a_source_without_columns_says_what_to_write(tmp_path: Path):
+    (tmp_path / "crm.csv").write_text("id,name\n1,Ann\n", "utf-8")
+    source = '[[sources]]\nname = "crm"\nkind = "csv"\noptions = { path = "crm.csv" }\n'
+    with pytest.raises(UsageError, match="option 'columns' names none"):
+        extract.run(make_run(tmp_path, source), "crm")

@@ -119,6 +119,8 @@ def test_follow_ups_and_headlines_come_from_the_published_warehouse(run: Run) ->
                 (timestamptz '2026-03-02 08:00+00', timestamptz '2025-01-01 08:00+00', false,
                     'hold', 9999.0)
             ) as t (as_of, opened_at, is_excluded, status, first_reply_minutes);
+            create schema run;
+            create table run.current as select timestamptz '2026-03-02 08:00+00' as as_of;
             create table feedback as
                 select false as is_excluded, timestamptz '2026-03-01 08:00+00' as created_at
                 from range(3);
