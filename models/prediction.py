@@ -138,15 +138,17 @@ class Predictor:
         return np.where(served, 2, np.where(undetermined, 1, 0))
 
     def _predict_chunk(self, part: BatchFeatures, served: Array) -> pa.RecordBatch:
-        margins = part.matrix @ self.model.weights + self.model.intercepts
+        # One row a class: reducing along the long axis is several times faster.
+        margins = np.ascontiguousarray((part.matrix @ self.model.weights).T, np.float64)
+        margins += self.model.intercepts[:, None]
         labels: dict[str, Array] = {}
         scores: dict[str, Array] = {}
         probabilities: dict[str, Array] = {}
         unsure = served < 2
         for head, place in self._slices.items():
-            head_probabilities = softmax(margins[:, place].astype(np.float64))
-            labels[head] = head_probabilities.argmax(axis=1)
-            scores[head] = head_probabilities.max(axis=1)
+            head_probabilities = softmax(margins[place], axis=0)
+            labels[head] = head_probabilities.argmax(axis=0)
+            scores[head] = head_probabilities.max(axis=0)
             probabilities[head] = head_probabilities
             if head in ("feedback_type", "sentiment"):
                 unsure = unsure | (scores[head] < self.model.thresholds[head])
@@ -184,7 +186,7 @@ class Predictor:
         """Raise priorities to what the rules ask for; returns bool [n, reasons + "model"]."""
         complaint = HEADS["feedback_type"].index("complaint")
         negative = HEADS["sentiment"].index("negative")
-        leaning = probabilities["priority"][:, :2].sum(axis=1) >= _LEANING
+        leaning = probabilities["priority"][:2].sum(axis=0) >= _LEANING
         counts = (
             (labels["feedback_type"] == complaint) | (labels["sentiment"] == negative) | leaning
         )
@@ -194,8 +196,8 @@ class Predictor:
         lifted = wanted < labels["priority"]
         rule_scores = np.array([self.model.rule_scores[level] for level in RULE_LEVELS])
         own = np.take_along_axis(
-            probabilities["priority"], np.minimum(wanted, NO_RULE - 1)[:, None], axis=1
-        )[:, 0]
+            probabilities["priority"], np.minimum(wanted, NO_RULE - 1)[None, :], axis=0
+        )[0]
         raised = np.maximum(own, rule_scores[np.minimum(wanted, NO_RULE - 1)])
         scores["priority"] = np.where(lifted, raised, scores["priority"])
         labels["priority"] = np.where(lifted, wanted, labels["priority"])
@@ -297,9 +299,9 @@ def _find_sentences(points: Array, offsets: Array) -> Array:
 
 def _skip_blanks(points: Array, begin: Array) -> Array:
     """The first places at or after `begin` that are not blank."""
-    narrow = np.append(np.minimum(points, 0xFFFF), 0)
     while True:
-        is_blank = np.take(_IS_BLANK, narrow[begin])
+        here = np.take(points, begin, mode="clip")
+        is_blank = np.take(_IS_BLANK, np.minimum(here, 0xFFFF)) & (begin < len(points))
         if not is_blank.any():
             return begin
         begin = begin + is_blank

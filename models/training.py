@@ -174,10 +174,10 @@ def train(frame: pd.DataFrame | pa.Table, *, seed: int = DEFAULT_SEED) -> Model:
     return model
 
 
-def softmax(margins: Array) -> Array:
-    """Rows of margins [n, classes] to probabilities."""
-    shifted = np.exp(margins - margins.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+def softmax(margins: Array, axis: int = 1) -> Array:
+    """Margins, of which `axis` runs over the classes, to probabilities."""
+    shifted = np.exp(margins - margins.max(axis=axis, keepdims=True))
+    return shifted / shifted.sum(axis=axis, keepdims=True)
 
 
 def labels_digest(labels: pd.DataFrame) -> str:
