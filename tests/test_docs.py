@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from pipelines import follow_up
+from pipelines import task_tables
 from pipelines.context import STEPS
 from pipelines.deliver import METRIC_VIEWS
 from pipelines.entities import SCHEMAS
@@ -144,7 +144,7 @@ def list_models(folder: str) -> dict[str, dict[str, Any]]:
 
 def list_marts() -> set[str]:
     return {path.stem for path in (ROOT / "sql/models/marts").glob("*.sql")} | set(
-        follow_up.COMMENTS
+        task_tables.COMMENTS
     )
 
 
