@@ -46,6 +46,7 @@ FORMATS = ("table", "csv", "json")
 SHOWN = ("task_id", "priority", "due_at", "team", "owner", "status", "rule", "reason",
          "customer_id", "case_id", "outcome", "snoozed_until", "url")  # fmt: skip
 EDITABLE = ("status", "owner", "snooze_until", "outcome")
+PIPE_WIDTH = 200  # of a table that is not shown on a terminal
 EXCEL_EPOCH = date(1899, 12, 30)
 
 
@@ -161,7 +162,7 @@ def write_table(records: Iterable[dict[str, Any]], out: IO[str]) -> int:
         cells = {**record, "task_id": record["task_id"][:10]}
         table.add_row(*(Text(str(cells[name] or "")) for name in shown))
         count += 1
-    console = Console(file=out, highlight=False)
+    console = Console(file=out, highlight=False, width=None if out.isatty() else PIPE_WIDTH)
     console.print(table)
     console.print(f"{count:,} task{'' if count == 1 else 's'}; an id may be cut short if unique")
     return count
@@ -199,6 +200,8 @@ def change_one(settings: Settings, task_id: str, change: dict[str, Any]) -> str:
         task = find_task(con, task_id)
         if change.get("outcome", "") is None:
             del change["outcome"]
+        if change.get("status") == "snoozed" and task["status"] not in LIVE:
+            raise UsageError(f"task {task['task_id'][:10]} is {task['status']}: nothing to put off")
         done = apply_change(con, task, change, revision=revision, note=None)
     zone = ZoneInfo(settings.project.time_zone)
     words = [

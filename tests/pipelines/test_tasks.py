@@ -164,6 +164,12 @@ def test_snooze_into_the_past_is_refused(settings: Settings) -> None:
         tasks.snooze_task(settings, find_id(settings, "c1"), "2020-01-01")
 
 
+def test_finished_task_is_not_snoozed(settings: Settings) -> None:
+    tasks.complete_task(settings, find_id(settings, "c1"))
+    with pytest.raises(UsageError, match="is done: nothing to put off"):
+        tasks.snooze_task(settings, find_id(settings, "c1"), "3d")
+
+
 @pytest.mark.parametrize(
     ("text", "instant"),
     [
