@@ -9,12 +9,14 @@ from collections.abc import Iterable
 
 import rjieba
 
-from models.lexicon import load_lexicon
+from models.lexicon import MAX_TOKENS, load_lexicon
 from models.tokens import as_string_array, tokenize
 
 MAX_KEYWORDS = 5
 _HAN_WORD = re.compile(r"^[\u3400-\u9fff]{2,4}$")
 _LATIN_WORD = re.compile(r"^[a-z][a-z\u00e0-\u024f]{2,19}$")
+_FEW_TEXTS = 3
+_SIZES = range(1, MAX_TOKENS + 1)
 _TOPICS = ("sales", "technical", "after_sales")
 _FUNCTION_CLASSES = (
     "negator",
@@ -60,10 +62,12 @@ _STOP_WORDS = frozenset(
 
 
 def build_vocabulary(texts: Iterable[str]) -> tuple[list[str], list[float]]:
-    """Readable words of texts and the topic cues, sorted, with their inverse document frequency.
+    """Readable words of texts and the topic cues, sorted, with weights: the best is highest.
 
-    English words of three or more letters as they stand, Chinese words of two to four characters as
-    cut by rjieba; no stop words and no words that only say how a thing is meant.
+    English words of three or more letters that occur in lower case (names do not), Chinese words of
+    two to four characters as cut by rjieba; no stop words and no words that only say how a thing is
+    meant. Weights are inverse document frequencies, no higher than that of a word in three texts,
+    and doubled for topic cues.
     """
     lexicon = load_lexicon()
     topics = {lexicon.class_number(name) for name in _TOPICS}
@@ -76,16 +80,17 @@ def build_vocabulary(texts: Iterable[str]) -> tuple[list[str], list[float]]:
             left_out.add(phrase)
         elif members & topics and " " not in phrase and _is_readable(phrase):
             counts[phrase] += 0
+    cues = set(counts)
     total = 0
     for text in texts:
         total += 1
-        counts.update({word for word in _cut(text.lower()) if _is_readable(word)})
+        counts.update({word for word in _cut(text) if _is_readable(word)})
     words = sorted(word for word in counts if word not in left_out)
-    words = [word for word, size in zip(words, _count_tokens(words), strict=True) if size in SIZES]
-    return words, [math.log((1 + total) / (1 + counts[word])) + 1 for word in words]
-
-
-SIZES = range(1, 5)
+    words = [word for word, size in zip(words, _count_tokens(words), strict=True) if size in _SIZES]
+    return words, [
+        (math.log((1 + total) / (1 + max(counts[word], _FEW_TEXTS))) + 1) * (1 + (word in cues))
+        for word in words
+    ]
 
 
 def _cut(text: str) -> list[str]:
