@@ -12,42 +12,60 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
-from pipelines.calendars import expand_calendar, slice_hours
-from pipelines.context import Run, StepCount, timed_step
-from pipelines.entities import FACTS, INSTANT, LABELS
-from pipelines.errors import HearbackError
-from pipelines.settings import Calendar, Settings
-from pipelines.storage import (
-    FileEntry,
-    Home,
-    Lake,
-    connect_duckdb,
-    explain_disk_errors,
-    quote,
-    quote_list,
+from pipelines.build_file import (
+    create_build_file,
+    fetch_row,
+    has_table,
+    open_build_file,
+    write_rows,
 )
+from pipelines.context import Run, StepCount, timed_step
+from pipelines.entities import FACTS, LABELS
+from pipelines.errors import HearbackError
+from pipelines.mart_config import check_rules, write_config
+from pipelines.settings import Settings
+from pipelines.storage import FileEntry, Home, Lake, explain_disk_errors, quote, quote_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import duckdb
     import pyarrow as pa
 
 SQL_FOLDER = Path(__file__).resolve().parents[1] / "sql"
-STORAGE_VERSION = "v1.2.0"  # files that DuckDB 1.2 and later can open
 HORIZON_DAYS = 400  # how far ahead of a run due times may lie
-# Systems whose customer ids other sources quote as external ids.
-RECORD_KINDS = {
-    "salesforce", "zoho_crm", "dynamics365", "sql", "mongodb", "csv", "jsonl", "parquet", "excel"
-}  # fmt: skip
+TYPES = {
+    "string": "varchar",
+    "double": "double",
+    "int64": "bigint",
+    "bool": "boolean",
+    "timestamp[us, tz=UTC]": "timestamptz",
+    "list<item: string>": "varchar[]",
+}
+QUARANTINE_COLUMNS = {
+    **dict.fromkeys(
+        ("source", "source_kind", "record_id", "entity", "payload", "run_id", "url"), "varchar"
+    ),
+    "captured_at": "timestamptz",
+    "reasons": "varchar[]",
+}
+REPORT_COLUMNS = {
+    "run_id": "varchar",
+    "run_date": "date",
+    **dict.fromkeys(("step", "source", "entity"), "varchar"),
+    **dict.fromkeys(
+        ("count_in", "count_out", "count_quarantined", "count_duplicate", "count_unchanged"),
+        "bigint",
+    ),
+    "is_closed": "boolean",
+    "detail": "varchar",
+    "started_at": "timestamptz",
+    "seconds": "double",
+    "peak_memory_mb": "double",
+}
 UNCHANGED_VIEWS = [
     "path:models/staging",
     "path:models/intermediate,config.materialized:view",
@@ -72,18 +90,19 @@ def run(run: Run, *, with_tests: bool = False) -> list[StepCount]:
     configuration or of ``sql/``, and after a run that was cut off. ``with_tests`` adds the data
     tests that read whole tables.
     """
+    check_rules(run.settings, SQL_FOLDER / "models" / "follow_up")
     with timed_step(run, "aggregate") as counts:
-        create_build_file(run)
-        with open_build_file(run) as con:
+        create_build_file(run.home)
+        with open_build_file(run.home) as con:
             consumed = None if run.full_refresh else read_consumed(con, run)
             mark_unfinished(con)
             write_lake_views(con, run)
-            write_config(con, run)
+            write_config(con, run.settings, *find_range(run), fingerprint(run.settings))
         found = build(run, consumed, with_tests=with_tests)
         if consumed is not None and any(count.difference for count in found):
             # Rows have left the facts (an erasure): only building all again takes them out.
             found = build(run, None, with_tests=with_tests)
-        with open_build_file(run) as con:
+        with open_build_file(run.home) as con:
             write_comments(con, run)
             note_consumed(con, run)
         counts.extend(found)
@@ -92,53 +111,11 @@ def run(run: Run, *, with_tests: bool = False) -> list[StepCount]:
 
 def build(run: Run, consumed: Consumed | None, *, with_tests: bool) -> list[StepCount]:
     """Build what has changed since ``consumed`` (None: everything) and count the rows."""
-    with open_build_file(run) as con:
+    with open_build_file(run.home) as con:
         write_touched(con, run, consumed)
     build_marts(run, is_full=consumed is None, with_tests=with_tests)
-    with open_build_file(run) as con:
+    with open_build_file(run.home) as con:
         return count_rows(con, run)
-
-
-# The build file -----------------------------------------------------------------------------------
-
-
-def create_build_file(run: Run) -> None:
-    """Create the build file in the storage format that older DuckDB releases can read."""
-    import duckdb
-
-    path = run.home.build
-    if path.exists():
-        return
-    with explain_disk_errors(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect() as con:
-        target = str(path).replace("'", "''")
-        con.execute(f"attach '{target}' as build (storage_version '{STORAGE_VERSION}')")
-
-
-@contextmanager
-def open_build_file(run: Run) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The build file, closed again at the end; HearbackError if another process holds it."""
-    import duckdb
-
-    try:
-        con = connect_duckdb(run.lake, run.home.build)
-    except duckdb.IOException as error:
-        raise HearbackError(
-            f"{run.home.build} cannot be opened ({str(error).splitlines()[0]}); wait for the other "
-            "run to end, or if the file is damaged delete it: it is rebuilt from the lake"
-        ) from error
-    try:
-        yield con
-    finally:
-        con.close()
-
-
-def write_table(con: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-    """Create or replace a table of the build file from an Arrow table."""
-    con.register("_incoming", table)
-    con.execute(f"create or replace table {name} as select * from _incoming")
-    con.unregister("_incoming")
 
 
 # What has been consumed ---------------------------------------------------------------------------
@@ -179,19 +156,6 @@ def read_consumed(con: duckdb.DuckDBPyConnection, run: Run) -> Consumed | None:
     return Consumed(row[0], row[1], row[2], {(entity, part): path for entity, part, path in files})
 
 
-def has_table(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
-    """Whether the build file has that table."""
-    found = con.execute(
-        "select 1 from duckdb_tables() where schema_name = ? and table_name = ?", [schema, name]
-    )
-    return bool(found.fetchall())
-
-
-def fetch_row(con: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...] | None:
-    """The first row; read to the end, since an unfinished result would hold the connection."""
-    return next(iter(con.execute(query).fetchall()), None)
-
-
 def mark_unfinished(con: duckdb.DuckDBPyConnection) -> None:
     """Note that a run is under way: if it is cut off, the next one builds everything."""
     con.execute("create schema if not exists state")
@@ -200,33 +164,21 @@ def mark_unfinished(con: duckdb.DuckDBPyConnection) -> None:
 
 def note_consumed(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     """Note what the marts now hold: the commit of this step."""
-    import pyarrow as pa
-
     con.execute("begin")
-    write_table(
-        con,
-        "state.consumed",
-        pa.table(
-            {
-                "facts_version": [run.lake.facts_manifest()["version"]],
-                "labels_version": [run.lake.labels_manifest()["version"]],
-                "as_of": pa.array([run.now], INSTANT),
-                "fingerprint": [fingerprint(run.settings)],
-            }
-        ),
-    )
-    files = list_files(run.lake)
-    write_table(
-        con,
-        "state.files",
-        pa.table(
-            {
-                "entity": pa.array([entity for entity, _ in files], pa.string()),
-                "part": pa.array([part for _, part in files], pa.string()),
-                "path": pa.array(list(files.values()), pa.string()),
-            }
-        ),
-    )
+    consumed = {
+        "facts_version": run.lake.facts_manifest()["version"],
+        "labels_version": run.lake.labels_manifest()["version"],
+        "as_of": run.now,
+        "fingerprint": fingerprint(run.settings),
+    }
+    types = ["bigint", "bigint", "timestamptz", "varchar"]
+    write_rows(con, "state.consumed", dict(zip(consumed, types, strict=True)), [consumed])
+    files = [
+        {"entity": entity, "part": part, "path": path}
+        for (entity, part), path in list_files(run.lake).items()
+    ]
+    columns = dict.fromkeys(("entity", "part", "path"), "varchar")
+    write_rows(con, "state.files", columns, files)
     con.execute("drop table if exists state.unfinished")
     con.execute("commit")
     con.execute("checkpoint")
@@ -248,35 +200,34 @@ def list_files(lake: Lake) -> dict[tuple[str, str], str]:
 
 def write_lake_views(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     """One view over the exact committed files of each entity, typed also when there are none."""
-    import pyarrow as pa
-
     lake = run.lake
     con.execute("create schema if not exists lake")
     partitions = lake.facts_manifest()["partitions"]
     for entity, schema in FACTS.items():
-        write_view(con, lake, entity, schema, partitions.get(entity, {}).values())
-    write_view(con, lake, "classified", LABELS, lake.labels_manifest()["partitions"].values())
+        files = partitions.get(entity, {}).values()
+        write_view(con, lake, entity, read_types(schema), files)
+    labels = lake.labels_manifest()["partitions"].values()
+    write_view(con, lake, "classified", read_types(LABELS), labels)
     rejected = [e for entries in lake.staging_manifest()["quarantine"].values() for e in entries]
-    write_view(con, lake, "quarantine", quarantine_schema(), rejected, is_lenient=True)
-    reports = lake.read_step_reports()
-    columns = {name: [row.get(name) for row in reports] for name in report_schema().names}
-    columns["started_at"] = [at and datetime.fromisoformat(at) for at in columns["started_at"]]
-    columns["run_date"] = [day and date.fromisoformat(day) for day in columns["run_date"]]
-    write_table(con, "lake.run_report", pa.table(columns, schema=report_schema()))
+    write_view(con, lake, "quarantine", QUARANTINE_COLUMNS, rejected, is_lenient=True)
+    write_rows(con, "lake.run_report", REPORT_COLUMNS, lake.read_step_reports())
+
+
+def read_types(schema: pa.Schema) -> dict[str, str]:
+    """DuckDB's types of the columns of an Arrow schema."""
+    return {field.name: TYPES[str(field.type)] for field in schema}
 
 
 def write_view(
     con: duckdb.DuckDBPyConnection,
     lake: Lake,
     name: str,
-    schema: pa.Schema,
+    types: dict[str, str],
     entries: Iterable[FileEntry],
     *,
     is_lenient: bool = False,
 ) -> None:
-    """Create lake.<name> over the files; ``is_lenient`` files may lack columns of the schema."""
-    empty = con.from_arrow(schema.empty_table())
-    types = {column: str(kind) for column, kind in zip(empty.columns, empty.types, strict=True)}
+    """Create lake.<name> over the files; ``is_lenient`` files may lack some of the columns."""
     urls = [lake.url(entry["path"]) for entry in entries]
     found = f"read_parquet({quote_list(urls)}{', union_by_name = true' if is_lenient else ''})"
     present = set(types)
@@ -290,246 +241,18 @@ def write_view(
     con.execute(f"create or replace view lake.{name} as select {columns} {source}")
 
 
-@cache
-def quarantine_schema() -> pa.Schema:
-    """The columns of rejected rows that the marts use."""
-    import pyarrow as pa
-
-    texts = ["source", "source_kind", "record_id", "entity", "payload", "run_id", "url"]
-    return pa.schema(
-        [(name, pa.string()) for name in texts]
-        + [("captured_at", INSTANT), ("reasons", pa.list_(pa.string()))]
-    )
-
-
-@cache
-def report_schema() -> pa.Schema:
-    """The columns of run_report."""
-    import pyarrow as pa
-
-    counts = ["count_in", "count_out", "count_quarantined", "count_duplicate", "count_unchanged"]
-    return pa.schema(
-        [
-            ("run_id", pa.string()),
-            ("run_date", pa.date32()),
-            ("step", pa.string()),
-            ("source", pa.string()),
-            ("entity", pa.string()),
-            *[(count, pa.int64()) for count in counts],
-            ("is_closed", pa.bool_()),
-            ("detail", pa.string()),
-            ("started_at", INSTANT),
-            ("seconds", pa.float64()),
-            ("peak_memory_mb", pa.float64()),
-        ]
-    )
-
-
 # Schema config ------------------------------------------------------------------------------------
-
-
-def write_config(con: duckdb.DuckDBPyConnection, run: Run) -> None:
-    """The parts of the configuration that the marts read, as tables."""
-    import pyarrow as pa
-
-    con.execute("create schema if not exists config")
-    settings = run.settings
-    for name, (schema, rows) in config_tables(settings).items():
-        write_table(con, f"config.{name}", pa.Table.from_pylist(rows, schema=schema))
-    write_calendars(con, run)
-
-
-def config_tables(settings: Settings) -> dict[str, tuple[pa.Schema, list[dict[str, Any]]]]:
-    """Schema and rows of each table of ``config`` besides the calendars."""
-    import pyarrow as pa
-
-    text, texts, number = pa.string(), pa.list_(pa.string()), pa.float64()
-    project = settings.project
-    zones = {calendar.name: calendar.time_zone for calendar in settings.calendars}
-    teams = [
-        {
-            "position": position,
-            "team": team.name,
-            "source_groups": team.groups,
-            "needs": team.needs,
-            "calendar": team.calendar or project.calendar,
-            "time_zone": zones.get(team.calendar or "", project.time_zone),
-            "lead_email": team.lead_email,
-        }
-        for position, team in enumerate(settings.teams)
-    ]
-    # A group that bears a team's own name belongs to it without being listed.
-    groups = {team.name: team.name for team in settings.teams}
-    groups |= {group: team.name for team in reversed(settings.teams) for group in team.groups}
-    members = [
-        {
-            "team": team.name,
-            "name": member.name,
-            "email": member.email,
-            "languages": member.languages,
-            "daily_capacity": member.daily_capacity,
-            "calendar": member.calendar or team.calendar or project.calendar,
-        }
-        for team in settings.teams
-        for member in team.members
-    ]
-    targets = [
-        {
-            "position": position,
-            "policy": policy.name,
-            "clock": policy.clock,
-            "metric": "first_reply",
-            "priority": priority,
-            "target_minutes": minutes,
-            "channels": policy.when.channel,
-            "needs": policy.when.need,
-            "priorities": policy.when.priority,
-            "segments": policy.when.segment,
-            "teams": policy.when.team,
-            "tags": policy.when.tag,
-        }
-        for position, policy in enumerate(settings.sla_policies)
-        for priority, minutes in policy.first_reply.items()
-    ]
-    rules = [
-        {
-            "rule": rule.name,
-            "is_enabled": rule.enabled,
-            "thresholds": list(rule.thresholds.items()),
-        }
-        for rule in settings.follow_up_rules
-    ]
-    return {
-        "project": (
-            pa.schema([("time_zone", text), ("calendar", text), ("languages", texts)]),
-            [project.model_dump(include={"time_zone", "calendar", "languages"})],
-        ),
-        "sources": (
-            pa.schema([("source", text), ("kind", text), ("is_system_of_record", pa.bool_())]),
-            [
-                {
-                    "source": source.name,
-                    "kind": source.kind,
-                    "is_system_of_record": source.kind in RECORD_KINDS,
-                }
-                for source in settings.sources
-            ],
-        ),
-        "teams": (
-            pa.schema(
-                [
-                    ("position", pa.int64()),
-                    ("team", text),
-                    ("source_groups", texts),
-                    ("needs", texts),
-                    ("calendar", text),
-                    ("time_zone", text),
-                    ("lead_email", text),
-                ]
-            ),
-            teams,
-        ),
-        "team_groups": (
-            pa.schema([("source_group", text), ("team", text)]),
-            [{"source_group": group, "team": team} for group, team in groups.items()],
-        ),
-        "team_members": (
-            pa.schema(
-                [
-                    ("team", text),
-                    ("name", text),
-                    ("email", text),
-                    ("languages", texts),
-                    ("daily_capacity", pa.int64()),
-                    ("calendar", text),
-                ]
-            ),
-            members,
-        ),
-        "sla_targets": (
-            pa.schema(
-                [
-                    ("position", pa.int64()),
-                    ("policy", text),
-                    ("clock", text),
-                    ("metric", text),
-                    ("priority", text),
-                    ("target_minutes", number),
-                    *[
-                        (name, texts)
-                        for name in ("channels", "needs", "priorities", "segments", "teams", "tags")
-                    ],
-                ]
-            ),
-            targets,
-        ),
-        "follow_up_rules": (
-            pa.schema(
-                [("rule", text), ("is_enabled", pa.bool_()), ("thresholds", pa.map_(text, number))]
-            ),
-            rules,
-        ),
-    }
-
-
-def write_calendars(con: duckdb.DuckDBPyConnection, run: Run) -> None:
-    """The calendars' versions, and their open intervals from the first case to the horizon.
-
-    Left as they are while the configuration is the same and they reach far enough.
-    """
-    import pyarrow as pa
-
-    first, last = find_range(run)
-    stamp = fingerprint(run.settings)
-    if has_table(con, "config", "calendar_range"):
-        kept = fetch_row(con, "select fingerprint, first, last from config.calendar_range")
-        if kept is not None and kept[0] == stamp and kept[1] <= first and kept[2] >= last:
-            return
-    # Wider than needed, so that the next days need no new expansion.
-    first, last = first - timedelta(days=31), last + timedelta(days=93)
-    versions: dict[str, list[Calendar]] = {}
-    for calendar in run.settings.calendars:
-        versions.setdefault(calendar.name, []).append(calendar)
-    instant = pa.timestamp("us", tz="UTC")
-    tables = [expand_calendar(entries, first, last) for entries in versions.values()]
-    slots = [slice_hours(table, first, last) for table in tables]
-    nothing = expand_calendar([], first, last)
-    write_table(con, "config.calendar_intervals", pa.concat_tables([nothing, *tables]))
-    nothing = slice_hours(nothing, first, first)[:0]
-    write_table(con, "config.calendar_slots", pa.concat_tables([nothing, *slots]))
-    rows = [
-        {
-            "calendar": calendar.name,
-            "time_zone": calendar.time_zone,
-            "valid_from": calendar.valid_from,
-            "valid_from_at": datetime.combine(
-                calendar.valid_from or date(1900, 1, 1), time(), ZoneInfo(calendar.time_zone)
-            ).astimezone(UTC),
-            "country": calendar.country,
-            "has_make_up_days": calendar.make_up_days,
-        }
-        for calendar in run.settings.calendars
-    ]
-    schema = pa.schema(
-        [
-            ("calendar", pa.string()),
-            ("time_zone", pa.string()),
-            ("valid_from", pa.date32()),
-            ("valid_from_at", instant),
-            ("country", pa.string()),
-            ("has_make_up_days", pa.bool_()),
-        ]
-    )
-    write_table(con, "config.calendar_versions", pa.Table.from_pylist(rows, schema=schema))
-    stamped = pa.table({"fingerprint": [stamp], "first": [first], "last": [last]})
-    write_table(con, "config.calendar_range", stamped)
 
 
 def find_range(run: Run) -> tuple[date, date]:
     """The days that calendars have to cover: from the first fact to the horizon after the run."""
     partitions = run.lake.facts_manifest()["partitions"]
-    days = [date.fromisoformat(day) for entity in ("cases", "case_events")
-            for day in partitions.get(entity, {}) if day != "all"]  # fmt: skip
+    days = [
+        date.fromisoformat(day)
+        for entity in ("cases", "case_events")
+        for day in partitions.get(entity, {})
+        if day != "all"
+    ]
     return min([run.date, *days]), run.date + timedelta(days=HORIZON_DAYS)
 
 
@@ -538,16 +261,15 @@ def find_range(run: Run) -> tuple[date, date]:
 
 def write_touched(con: duckdb.DuckDBPyConnection, run: Run, consumed: Consumed | None) -> None:
     """What this run has to rebuild; everything if nothing was consumed."""
-    import pyarrow as pa
-
     con.execute("create schema if not exists run")
     current = {
-        "run_id": [run.run_id],
-        "run_date": [run.date],
-        "as_of": pa.array([run.now], INSTANT),
-        "time_zone": [run.settings.project.time_zone],
+        "run_id": run.run_id,
+        "run_date": run.date,
+        "as_of": run.now,
+        "time_zone": run.settings.project.time_zone,
     }
-    write_table(con, "run.current", pa.table(current))
+    types = ["varchar", "date", "timestamptz", "varchar"]
+    write_rows(con, "run.current", dict(zip(current, types, strict=True)), [current])
     write_built_views(con, is_empty=consumed is None)
     files = list_files(run.lake)
     if consumed is None:
@@ -562,8 +284,8 @@ def write_touched(con: duckdb.DuckDBPyConnection, run: Run, consumed: Consumed |
         f"select case_id, bool_or(is_changed) as is_changed from ({cases}) "
         "semi join lake.cases using (case_id) group by case_id"
     )
-    days = sorted(list_touched_days(run, consumed, changed))
-    write_table(con, "run.touched_days", pa.table({"day": pa.array(days, pa.date32())}))
+    days = [{"day": day} for day in sorted(list_touched_days(run, consumed, changed))]
+    write_rows(con, "run.touched_days", {"day": "date"}, days)
 
 
 def write_built_views(con: duckdb.DuckDBPyConnection, *, is_empty: bool) -> None:
@@ -762,10 +484,7 @@ def write_comments(con: duckdb.DuckDBPyConnection, run: Run) -> None:
                 statements.append(
                     f'comment on column {schema}."{name}"."{column["name"]}" is {quote(text)}'
                 )
-    con.execute("begin")
-    for statement in statements:
-        con.execute(statement)
-    con.execute("commit")
+    con.execute(";\n".join(["begin", *statements, "commit"]))
 
 
 # Counts -------------------------------------------------------------------------------------------

@@ -178,3 +178,36 @@ def test_empty_lake_gives_empty_marts(tmp_path: Path) -> None:
     world.build()
     assert world.query("select count(*) as n from cases") == [{"n": 0}]
     assert world.query("select count(*) as n from feedback") == [{"n": 0}]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"name": "unanswered_complain"}, "did you mean 'unanswered_complaint'"),
+        (
+            {"name": "unanswered_complaint", "thresholds": {"hour": 2}},
+            "no threshold 'hour', did you mean 'hours'",
+        ),
+    ],
+)
+def test_unknown_rule_or_threshold_is_named(
+    tmp_path: Path, rule: dict[str, Any], message: str
+) -> None:
+    world = World(tmp_path, follow_up_rules=[rule])
+    with pytest.raises(HearbackError, match=message):
+        world.build()
+
+
+def test_rules_are_switched_off_and_tuned(tmp_path: Path) -> None:
+    rules = [
+        {"name": "first_reply_at_risk", "thresholds": {"hours": 10_000}},
+        {"name": "low_satisfaction_after_resolution", "enabled": False},
+    ]
+    world = World(tmp_path, follow_up_rules=rules)
+    fill(world)
+    world.add_answer("bad answer", "14 02:00", "nps", 0, case_id="old")
+    world.commit()
+    world.build()
+    rows = world.query("select rule, case_id from follow_up_candidates order by all")
+    assert {row["rule"] for row in rows} == {"first_reply_at_risk"}
+    assert "awaited" in {row["case_id"] for row in rows}

@@ -28,7 +28,7 @@ labels as (
 
 events as (
 
-    select * from {{ ref('stg_case_events') }}
+    select * from {{ ref('int_case_events') }}
     where event_type in ('group_changed', 'priority_changed')
 
 ),
@@ -61,7 +61,14 @@ openings as (
 
     select
         feedback.case_id,
-        min_by(feedback.feedback_id, feedback.created_at) as feedback_id
+        min_by(
+            struct_pack(
+                feedback_id := feedback.feedback_id,
+                text_hash := feedback.text_hash,
+                language := feedback.language
+            ),
+            feedback.created_at
+        ) as opening
     from feedback
     semi join cases on feedback.case_id = cases.case_id
     group by feedback.case_id
@@ -72,16 +79,15 @@ opening_labels as (
 
     select
         openings.case_id,
-        openings.feedback_id,
-        feedback.language,
+        openings.opening.feedback_id,
+        openings.opening.language,
         labels.need,
         labels.priority
     from openings
-    inner join feedback on openings.feedback_id = feedback.feedback_id
     left join labels
         on
-            openings.feedback_id = labels.feedback_id
-            and feedback.text_hash = labels.text_hash
+            openings.opening.feedback_id = labels.feedback_id
+            and openings.opening.text_hash = labels.text_hash
 
 ),
 
@@ -103,7 +109,6 @@ first_changes as (
             where events.event_type = 'priority_changed'
         ) as opening_priority
     from events
-    semi join cases on events.case_id = cases.case_id
     group by events.case_id
 
 ),

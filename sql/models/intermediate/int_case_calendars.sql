@@ -8,10 +8,8 @@ cases as (
 
 events as (
 
-    select events.*
-    from {{ ref('stg_case_events') }} as events
-    semi join cases on events.case_id = cases.case_id
-    where events.event_type = 'group_changed'
+    select * from {{ ref('int_case_events') }}
+    where event_type = 'group_changed'
 
 ),
 

@@ -20,12 +20,10 @@ agents as (
 
 events as (
 
-    select events.*
-    from {{ ref('stg_case_events') }} as events
-    semi join cases on events.case_id = cases.case_id
+    select * from {{ ref('int_case_events') }}
     where
-        events.event_type in ('internal_note', 'assignee_changed', 'rated')
-        or (events.event_type = 'agent_reply' and not events.is_public)
+        event_type in ('internal_note', 'assignee_changed', 'rated')
+        or (event_type = 'agent_reply' and not is_public)
 
 ),
 

@@ -8,7 +8,7 @@ cases as (
 
 events as (
 
-    select * from {{ ref('stg_case_events') }}
+    select * from {{ ref('int_case_events') }}
     where event_type in ('customer_message', 'agent_reply')
 
 ),

@@ -23,7 +23,7 @@ events as (
         events.event_type,
         events.from_value,
         events.to_value
-    from {{ ref('stg_case_events') }} as events
+    from {{ ref('int_case_events') }} as events
     inner join cases on events.case_id = cases.case_id
     where events.event_type in ('created', 'status_changed', 'deleted')
 
