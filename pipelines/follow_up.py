@@ -17,6 +17,7 @@ message to the customer. The exception is an answer that the customer is waiting
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -162,6 +163,7 @@ def prepare_candidates(con: duckdb.DuckDBPyConnection, run: Run, result: Outcome
     Candidates of one cause are joined: the most urgent one speaks, the evidence is united.
     """
     pick_candidates(con, run.settings)
+    count_from_listing(con, run)
     total, held, causes = con.execute(
         "select count(*), count(*) filter (is_held_back), "
         "count(distinct cause_key) filter (not is_held_back) from picked"
@@ -266,6 +268,40 @@ def pick_candidates(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
         """,
         [disabled],
     )
+
+
+def count_from_listing(con: duckdb.DuckDBPyConnection, run: Run) -> None:
+    """Let due minutes count from when a task was first on a list, if that is later than its cause.
+
+    Nobody can be late for what was not known. A due time that a rule gives (``due_at``) stays.
+    """
+    import pyarrow as pa
+
+    rows: list[tuple[str, int]] = []
+    if run.home.tasks.is_file():
+        with closing(sqlite3.connect(f"{run.home.tasks.as_uri()}?mode=ro", uri=True)) as store:
+            rows = store.execute(
+                "select cause_key, min(created_at) from tasks "
+                f"where status in {LIVE_SQL} group by 1"
+            ).fetchall()
+    listed = pa.table(
+        {
+            "cause_key": pa.array([key for key, _ in rows], pa.string()),
+            "created_at": pa.array([at for _, at in rows], pa.int64()),
+        }
+    )
+    con.register("listed_rows", listed)
+    con.execute(
+        """
+        create or replace temp table picked as
+        select picked.* replace (
+            greatest(due_basis_at, make_timestamptz(coalesce(created_at, ?))) as due_basis_at
+        )
+        from picked left join listed_rows using (cause_key)
+        """,
+        [to_micros(run.now)],
+    )
+    con.unregister("listed_rows")
 
 
 def add_due_times(con: duckdb.DuckDBPyConnection, settings: Settings, result: Outcome) -> None:

@@ -79,8 +79,16 @@ def test_task_holds_what_the_rule_says(settings: Settings) -> None:
 
 def test_due_time_counts_the_teams_open_minutes(settings: Settings) -> None:
     # 11:30 in Shanghai + 60 minutes, with lunch from 12:00 to 13:30: 14:00.
-    merge(settings, [candidate()])
+    at_half_past = datetime(2026, 11, 18, 3, 30, tzinfo=UTC)
+    merge(settings, [candidate()], now=at_half_past)
     assert read_tasks(settings, "due_at") == [(datetime(2026, 11, 18, 6, 0, tzinfo=UTC),)]
+
+
+def test_due_time_counts_from_the_first_list_for_ever(settings: Settings) -> None:
+    # The cause is from 11:30, the first list from 12:00, in the lunch break: 13:30 + 60 minutes.
+    merge(settings, [candidate()])
+    merge(settings, [candidate()], now=NOW + timedelta(days=1), run_id="r2")
+    assert read_tasks(settings, "due_at") == [(datetime(2026, 11, 18, 6, 30, tzinfo=UTC),)]
 
 
 def test_due_time_of_the_rule_is_kept(settings: Settings) -> None:
@@ -92,7 +100,7 @@ def test_due_time_of_the_rule_is_kept(settings: Settings) -> None:
 def test_due_time_without_calendar_counts_every_minute(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, config='[project]\nhome = "home"\n')
     merge(settings, [candidate()])
-    assert read_tasks(settings, "due_at") == [(datetime(2026, 11, 18, 4, 30, tzinfo=UTC),)]
+    assert read_tasks(settings, "due_at") == [(datetime(2026, 11, 18, 5, 0, tzinfo=UTC),)]
 
 
 def test_rerun_changes_nothing(settings: Settings) -> None:
