@@ -331,18 +331,21 @@ def write_metric_csv(path: Path, reader: pa.RecordBatchReader) -> int:
         with pc.CSVWriter(file, reader.schema) as writer:
             for batch in reader:
                 columns = [
-                    pa.array([make_harmless(v) if v else v for v in column.to_pylist()])
-                    if pa.types.is_string(column.type)
-                    else column
+                    make_texts_harmless(column) if pa.types.is_string(column.type) else column
                     for column in batch.columns
                 ]
-                arrays = [
-                    column.cast(field.type)
-                    for column, field in zip(columns, reader.schema, strict=True)
-                ]
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=reader.schema))
+                writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=reader.schema))
                 count += batch.num_rows
     return count
+
+
+def make_texts_harmless(texts: pa.Array) -> pa.Array:
+    """make_harmless over an Arrow array; there are few different texts in a metric table."""
+    import pyarrow as pa
+
+    coded = texts.dictionary_encode()
+    harmless = [make_harmless(text) for text in coded.dictionary.to_pylist()]
+    return pa.array(harmless, texts.type).take(coded.indices)
 
 
 # report ---------------------------------------------------------------------------------------

@@ -180,6 +180,7 @@ def write_rows(
     for at, name in enumerate(COLUMNS):
         kind = "head_edit" if name in EDITABLE else "head"
         sheet.write_string(0, at, words["columns"][name], formats[kind])
+    looks = {name: pick_format(name, formats) for name in COLUMNS}
     count, links = 0, 0
     counts = {"open": 0, "overdue": 0, "unowned": 0}
     for row in rows:
@@ -197,8 +198,10 @@ def write_rows(
             elif name == "link" and is_link(value) and links < SHEET_LINKS:
                 links += 1
                 sheet.write_url(count, at, value, formats["link"], words["text"]["open_link"])
+            elif value:
+                sheet.write_string(count, at, str(value), looks[name])
             else:
-                sheet.write_string(count, at, str(value or ""), pick_format(name, formats))
+                sheet.write_blank(count, at, None, looks[name])
     return count, counts
 
 

@@ -149,8 +149,8 @@ def read_share(
 def read_speed(
     con: duckdb.DuckDBPyConnection, zone: str, first: date, last: date
 ) -> list[dict[str, Any]]:
-    """By team: first replies and solved cases of the days, their medians (business minutes where
-    the team has a calendar), and the share of first replies in target."""
+    """By team: first replies and solved cases of the days, their medians as the customer
+    waited (calendar time), and the share of first replies in target."""
     if not has_tables(con, "cases"):
         return []
     local = f"at time zone {quote(zone)})::date between ? and ?"
@@ -160,10 +160,10 @@ def read_speed(
         select
             coalesce(team, '') as team,
             count(*) filter ((first_reply_at {local}) as replies,
-            median(coalesce(first_reply_business_minutes, first_reply_minutes))
+            median(first_reply_minutes)
                 filter ((first_reply_at {local}) as reply_minutes,
             count(*) filter ((last_solved_at {local} and status in ('solved', 'closed')) as solved,
-            median(coalesce(full_resolution_business_minutes, full_resolution_minutes))
+            median(full_resolution_minutes)
                 filter ((last_solved_at {local} and status in ('solved', 'closed')) as solve_minutes
         from cases where not is_excluded group by 1 order by 1
         """.replace("filter (", "filter (where "),
@@ -210,7 +210,7 @@ def find_surges(con: duckdb.DuckDBPyConnection, last: date) -> tuple[date | None
     P(X ≥ k) of the binomial with the product's share of the TRAILING_DAYS before that day, held
     against a false-discovery rate over the products of the day (Benjamini–Hochberg).
     """
-    from scipy.stats import binom
+    from scipy.special import bdtrc  # scipy.stats takes a second more to import
 
     if not has_tables(con, "metrics_daily"):
         return None, []
@@ -246,7 +246,7 @@ def find_surges(con: duckdb.DuckDBPyConnection, last: date) -> tuple[date | None
         if all_usual:
             # One more complaint on the usual side: a product never seen before has no share of 0.
             share = (usual + 1) / (all_usual + 1)
-            chance = float(binom.sf(count - 1, total, min(share, 1.0)))
+            chance = float(bdtrc(round(count) - 1, round(total), min(share, 1.0)))
             tested.append(Surge(product, round(count), round(total), share, chance))
     ranked = sorted(tested, key=lambda surge: surge.chance)
     kept = 0
