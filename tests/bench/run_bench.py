@@ -23,7 +23,6 @@ from tests.bench.records import bench_folder, make_records
 ROOT = Path(__file__).parents[2]
 COUNT_NEW = 2_000
 NEW_DAYS = 2  # what is new was said in the last two days
-TASKS = 1_000  # as many as the teams below can do in a day go on the plain line's lists
 NOT_COUNTED = ("train",)  # once for an installation, on both sides
 CONFIG = """\
 [project]
@@ -124,11 +123,12 @@ def compare_lines(rows: int, seconds: float) -> dict[str, Any]:
     folder = bench_folder() / f"line-{rows}"
     make_project(folder / "ours", [records])
     ours = run_line(f"hearback {rows:,}", "tests.bench.our_line", [str(folder / "ours")], seconds)
+    tasks = next(step["rows"] for step in ours if step["step"] == "follow_up")
     shutil.rmtree(folder / "plain", ignore_errors=True)
     plain = run_line(
         f"plain {rows:,}",
         "tests.bench.plain_line",
-        [str(records), str(folder / "plain"), str(TASKS)],
+        [str(records), str(folder / "plain"), str(tasks)],  # as many tasks on its lists as on ours
         seconds,
     )
     shutil.rmtree(folder, ignore_errors=True)
