@@ -217,7 +217,7 @@ def extract(config: Config = DEFAULT_CONFIG, day: Day = None, source: Names = No
         try:
             run_step(run, "extract", name, wait_seconds=0)
         except HearbackError as error:
-            faults.append(f"{name}: {error.message}")
+            faults.append(error.message)
     print_counts(run, "extract")
     if faults:
         raise HearbackError("; ".join(faults))

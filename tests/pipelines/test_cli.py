@@ -158,12 +158,12 @@ def test_a_failed_step_is_one_line_and_1(
     path = tmp_path / "hearback.toml"
     path.write_text(
         '[[sources]]\nname = "shop"\nkind = "csv"\n'
-        'options = { path = "none.csv", entity = "feedback" }\n',
+        'options = { path = "none.csv", entity = "feedback", columns = { body = "text" } }\n',
         encoding="utf-8",
     )
     assert execute(["extract", "--config", str(path)]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("hearback: shop: ")
+    assert told.startswith("hearback: source 'shop': ")
     assert "none.csv" in told
     assert told.count("\n") == 1
 
