@@ -255,6 +255,7 @@ def list_candidates() -> list[dict[str, Any]]:
                 score=float(number),
                 reason=f"Complaint without a reply for {30 + number} hours (priority high).",
                 reason_zh=f"投诉已 {30 + number} 小时无人回复（优先级：高），共 1 条消息待处理。",
+                due_at=datetime(2026, 11, 18, 3, 30, tzinfo=UTC) if number == 0 else None,
                 due_minutes=60.0 * number,
                 url=f"https://desk.example/tickets/{number}",
             )
