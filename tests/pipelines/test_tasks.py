@@ -114,7 +114,7 @@ def test_list_shows_local_due_time(settings: Settings) -> None:
     out = io.StringIO()
     tasks.list_tasks(settings, form="csv", out=out)
     rows = list(csv.DictReader(io.StringIO(out.getvalue())))
-    assert rows[0]["due_at"] == "2026-11-18 14:00"
+    assert rows[0]["due_at"] == "2026-11-18 14:30"  # counted from the first list, at noon
 
 
 def test_list_is_readable(settings: Settings) -> None:
