@@ -76,6 +76,14 @@ def add_golden_cases(world: World) -> None:
         world.add_status(name, "05 18:00", "new", "solved")
 
     world.add_case("spam", "02 02:00", is_excluded=True, exclusion_reason="spam")
+    world.add_case("deleted at once", "02 02:00", status="deleted", created_as="deleted",
+                   is_excluded=True, exclusion_reason="deleted")  # fmt: skip
+    # Groups that the source logs without a sequence.
+    world.add_case("passed around", "02 02:00", status="solved", source_group="eu")
+    for old, new in (("billing", "eu"), ("eu", "billing"), ("billing", "eu")):
+        world.add_event("passed around", "02 02:00", "group_changed", sequence=None,
+                        from_value=old, to_value=new)  # fmt: skip
+    world.add_status("passed around", "02 03:00", "new", "solved")
     # Known by its present status alone.
     world.add_case("unlogged", "02 02:00", status="solved", updated_at=at("03 02:00"))
 
@@ -118,7 +126,7 @@ def add_answers(world: World) -> None:
     world.add_answer("ces easy", "10 02:00", "ces", 5)
     world.add_answer("ces turned", "10 02:00", "ces", 1, higher_is_better=False)
     world.add_answer("ces hard", "10 02:00", "ces", 4)
-    world.add_answer("bad after solve", "04 02:00", "nps", 3, case_id="settled twice")
+    world.add_answer("bad after solve", "09 02:00", "nps", 3, case_id="settled twice")
 
     usual = {"source": "support", "display_name": "A", "is_vip": False}
     world.put("customers", "desk 1", **usual, customer_ref="desk 1", source_customer_id="1",

@@ -76,7 +76,14 @@ class World:
     def remove(self, entity: str, key: str) -> None:
         del self.rows[entity][key]
 
-    def add_case(self, case_id: str, opened: str, status: str = "open", **values: Any) -> None:
+    def add_case(
+        self,
+        case_id: str,
+        opened: str,
+        status: str = "open",
+        created_as: str | None = None,
+        **values: Any,
+    ) -> None:
         """A case that its customer opened by mail, with the opening among the feedback."""
         usual = {
             "case_id": case_id, "source": "support", "source_kind": "zendesk",
@@ -87,7 +94,8 @@ class World:
         }  # fmt: skip
         case = usual | values
         self.put("cases", case_id, **case)
-        self.add_event(case_id, opened, "created", case["opened_by_role"], sequence=-1)
+        self.add_event(case_id, opened, "created", case["opened_by_role"], sequence=-1,
+                       to_value=created_as)  # fmt: skip
         if case["opened_by_role"] == "customer":
             self.add_event(case_id, opened, "customer_message", "customer", sequence=0)
             self.add_feedback(f"opening of {case_id}", opened, case_id=case_id, is_opening=True,

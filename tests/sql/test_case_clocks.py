@@ -134,3 +134,9 @@ def test_latest_answer_is_the_score_of_the_case(golden: World) -> None:
 
 def test_group_becomes_the_team_that_owns_it(golden: World) -> None:
     assert golden.case("lunch")["team"] == "Billing"
+
+
+@pytest.mark.parametrize("case_id", ["deleted at once", "passed around"])
+def test_odd_case_has_one_row(golden: World, case_id: str) -> None:
+    rows = golden.query(f"select status from cases where case_id = '{case_id}'")
+    assert len(rows) == 1

@@ -48,7 +48,7 @@ answers as (
 
 ),
 
--- One row a case, for its latest bad latest.
+-- One row a case, for its latest bad answer.
 latest as (
 
     select

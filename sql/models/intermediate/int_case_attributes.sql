@@ -61,14 +61,16 @@ openings as (
 
     select
         feedback.case_id,
-        min_by(
-            struct_pack(
-                feedback_id := feedback.feedback_id,
-                text_hash := feedback.text_hash,
-                language := feedback.language
-            ),
-            feedback.created_at
-        ) as opening
+        unnest(
+            min_by(
+                struct_pack(
+                    feedback_id := feedback.feedback_id,
+                    text_hash := feedback.text_hash,
+                    language := feedback.language
+                ),
+                feedback.created_at
+            )
+        )
     from feedback
     semi join cases on feedback.case_id = cases.case_id
     group by feedback.case_id
@@ -79,15 +81,15 @@ opening_labels as (
 
     select
         openings.case_id,
-        openings.opening.feedback_id,
-        openings.opening.language,
+        openings.feedback_id,
+        openings.language,
         labels.need,
         labels.priority
     from openings
     left join labels
         on
-            openings.opening.feedback_id = labels.feedback_id
-            and openings.opening.text_hash = labels.text_hash
+            openings.feedback_id = labels.feedback_id
+            and openings.text_hash = labels.text_hash
 
 ),
 

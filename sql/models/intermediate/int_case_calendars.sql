@@ -37,7 +37,8 @@ assignments as (
         case_id,
         opened_at as started_at,
         null::bigint as sequence,
-        opening_group as source_group
+        opening_group as source_group,
+        true as is_opening
     from cases
 
     union all
@@ -46,7 +47,8 @@ assignments as (
         case_id,
         event_at as started_at,
         sequence,
-        to_value as source_group
+        to_value as source_group,
+        false as is_opening
     from events
 
 ),
@@ -59,9 +61,12 @@ final as (
         assignments.started_at,
         lead(assignments.started_at) over (
             partition by assignments.case_id
-            order by assignments.started_at, assignments.sequence nulls first
+            order by
+                assignments.started_at asc,
+                assignments.is_opening desc,
+                assignments.sequence asc nulls first
         ) as ended_at,
-        assignments.sequence is null as is_opening
+        assignments.is_opening
     from assignments
     cross join project
     left join team_groups

@@ -134,16 +134,16 @@ on_calendar_clock as (
 final as (
 
     select
-        on_calendar_clock.*,
+        calendars.case_id,
+        on_calendar_clock.* exclude (case_id),
         on_business_clock.* exclude (case_id),
         calendars.calendar
-    from on_calendar_clock
-    inner join calendars
-        on
-            on_calendar_clock.case_id = calendars.case_id
-            and calendars.is_opening
+    from calendars
+    left join on_calendar_clock
+        on calendars.case_id = on_calendar_clock.case_id
     left join on_business_clock
-        on on_calendar_clock.case_id = on_business_clock.case_id
+        on calendars.case_id = on_business_clock.case_id
+    where calendars.is_opening
 
 )
 
