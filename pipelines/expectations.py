@@ -7,9 +7,11 @@ reason; a ``warn`` is counted and reported.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.entities import CASE_STATUSES, CHANNELS, EVENT_TIME, EVENT_TYPES, SURVEY_KINDS
@@ -180,6 +182,10 @@ class Judge:
         import great_expectations as gx
 
         home.docs.mkdir(parents=True, exist_ok=True)
+        self.mark = home.docs / "unfinished"
+        if self.mark.exists():
+            drop_damaged_docs(home.docs / "gx")
+        self.mark.touch()
         self.gx = gx
         self.context = gx.get_context(mode="file", project_root_dir=str(home.docs))
         from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -238,7 +244,21 @@ class Judge:
     def write_docs(self) -> str:
         """Build Data Docs; returns the address of the index page."""
         pages: dict[str, str] = self.context.build_data_docs()
+        self.mark.unlink(missing_ok=True)
         return next(iter(pages.values()), "")
+
+
+def drop_damaged_docs(folder: Path) -> None:
+    """Remove what a run that was cut off left half-written among GX's own files.
+
+    GX writes them in place and refuses to start if one is damaged; all of them can be made again.
+    """
+    for path in folder.rglob("*.json"):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            path.unlink()
+    (folder / "great_expectations.yml").unlink(missing_ok=True)
 
 
 def find_fault(info: Any) -> str | None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipelines.context import Progress, Run, StepCount
 from pipelines.errors import HearbackError
-from pipelines.storage import explain_disk_errors
+from pipelines.storage import explain_disk_errors, is_disk_full
 
 STEPS_AFTER_EXTRACT = (
     "validate",
@@ -91,6 +91,13 @@ def run_step(
         keep_error(run, task, error.message)
         raise
     except Exception as error:
+        if is_disk_full(error):
+            message = (
+                f"disk full while writing the files of {task}; free some space and run again: "
+                "nothing half-written is used"
+            )
+            keep_error(run, task, message)
+            raise HearbackError(message) from error
         keep_error(run, task, f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     run.lake.clear_run_error(run.run_id, task)

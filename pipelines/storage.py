@@ -7,10 +7,12 @@ removed by ``remove_strays`` at the start of the next one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pipelines.settings import Settings
 
 ROW_GROUP = 65_536  # rows; several groups a file let readers skip and work side by side
+TEMPORARY = "_tmp"  # of a local lake: where all is written that is renamed when it is whole
+TEMPORARY_SECONDS = 86_400  # no step writes one file for so long: what is older was left by a kill
 LAYERS = ("raw", "staging", "quarantine", "intermediate", "classified")
 
 
@@ -82,6 +86,14 @@ class LabelsManifest(TypedDict):
     superseded: NotRequired[list[Superseded]]  # readers may still hold these files open
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the disk, a quota or a limit on the size of files is used up."""
+    # DuckDB's errors have no number.
+    told = ("No space left on device", "File too large")
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return getattr(error, "errno", None) in numbers or any(text in str(error) for text in told)
+
+
 @contextmanager
 def explain_disk_errors(what: str) -> Iterator[None]:
     """Turn a full disk or a forbidden folder into one line that says what to do."""
@@ -89,8 +101,7 @@ def explain_disk_errors(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         code = getattr(error, "errno", None)
-        # DuckDB's errors have no number
-        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        if is_disk_full(error):
             raise HearbackError(
                 f"disk full while writing {what}; free some space and run again: "
                 "nothing half-written is used"
@@ -146,7 +157,11 @@ class Lake:
             return pq.read_table(file, columns=columns)
 
     def remove_strays(self, folder: str, committed: Iterable[FileEntry]) -> int:
-        """Remove files under folder that no manifest names; returns how many."""
+        """Remove files under folder that no manifest names; returns how many.
+
+        Also removes what killed runs left half-written a day ago or earlier.
+        """
+        self.remove_temporaries()
         base = f"{self.root}/{folder}"
         if not self.fs.exists(base):
             return 0
@@ -155,6 +170,17 @@ class Lake:
         for path in strays:
             self.fs.rm_file(path)
         return len(strays)
+
+    def remove_temporaries(self) -> None:
+        """Remove half-written files that nobody can be at work on any more."""
+        folder = Path(self.root) / TEMPORARY
+        if not self.is_local or not folder.is_dir():
+            return
+        oldest = time.time() - TEMPORARY_SECONDS
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # its writer or another step was faster
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
 
     # manifests --------------------------------------------------------------------------------
 
@@ -180,7 +206,8 @@ class Lake:
                 self.fs.pipe_file(target, text)
                 return
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            temporary = f"{target}.{uuid.uuid4().hex[:8]}.tmp"
+            temporary = f"{self.root}/{TEMPORARY}/{Path(target).name}.{uuid.uuid4().hex[:8]}"
+            Path(temporary).parent.mkdir(parents=True, exist_ok=True)
             try:
                 with open(temporary, "wb") as file:
                     file.write(text)
@@ -273,7 +300,7 @@ class NewFile:
         self.relative = relative
         self.final = f"{lake.root}/{relative}"
         if lake.is_local:
-            self.temporary = f"{lake.root}/_tmp/{Path(relative).name}"
+            self.temporary = f"{lake.root}/{TEMPORARY}/{Path(relative).name}"
             with explain_disk_errors(relative):
                 Path(self.temporary).parent.mkdir(parents=True, exist_ok=True)
                 Path(self.final).parent.mkdir(parents=True, exist_ok=True)

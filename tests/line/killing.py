@@ -20,12 +20,13 @@ from typing import Any
 
 from pipelines.context import start_run
 from pipelines.settings import Settings, load_settings
+from pipelines.steps import STEPS_AFTER_EXTRACT
 from tests.line import world
 
 STEP_MODULES = [
     "duckdb", "pyarrow.parquet", "pandas", "great_expectations", "dbt.cli.main", "sklearn.pipeline",
     "skops.io", "matplotlib.pyplot", "xlsxwriter", "fsspec.implementations.local",
-    *(f"pipelines.{step}" for step in ("extract", *world.STEPS_AFTER_EXTRACT)),
+    *(f"pipelines.{step}" for step in ("extract", *STEPS_AFTER_EXTRACT)),
     "tests.line.killing",
 ]  # fmt: skip
 
@@ -144,7 +145,7 @@ def play_killed(folder: Path) -> dict[str, Any]:
     with world.serve_demo(folder) as settings:
         home = folder / "home"
         run = start_run(settings, day=world.UNTIL)
-        for step in ("extract", *world.STEPS_AFTER_EXTRACT):
+        for step in ("extract", *STEPS_AFTER_EXTRACT):
             for moment in (m for m in MOMENTS if m.step == step):
                 codes[str(moment)] = kill_at(context, settings, moment)
                 faults[str(moment)] = world.list_lake_faults(home)
