@@ -7,9 +7,11 @@ show. Called by run_bench; ``python -m tests.bench.plain_line RECORDS FOLDER TAS
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -30,6 +32,8 @@ from tests.bench.records import NOW  # noqa: E402
 LABELS = Path(__file__).parents[2] / "models/labels/feedback_labels.csv"
 HEADS = ("feedback_type", "need", "sentiment", "priority")
 TOKENS = r"(?u)[a-zA-Z0-9']+|[\u4e00-\u9fff]"
+WORDS = re.compile(TOKENS)
+GAP = pd.Timedelta(days=30)
 PERSONAL = {
     "email": r"[A-Za-z0-9._%+\-]+@[A-Za-z0-9.\-]+\.[A-Za-z]{2,}",
     "id_card": r"\b\d{6}(?:19|20)\d{9}[\dXx]\b",
@@ -117,9 +121,39 @@ def clean(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.sort_values("created_at")
     key = body.str.lower().str.replace(r"[\W_]+", "", regex=True).loc[frame.index]
     frame["key"] = key
-    first = frame.groupby(["user", "key"])["id"].transform("first")
+    first = frame.groupby(["user", "product", "key"])["id"].transform("first")
     frame["duplicate_of"] = first.where(first != frame["id"])
+    near = find_near_duplicates(frame[frame["duplicate_of"].isna()])
+    frame["duplicate_of"] = frame["duplicate_of"].fillna(frame["id"].map(near))
     return frame
+
+
+def find_near_duplicates(frame: pd.DataFrame) -> dict[str, str]:
+    """Id → id of the earlier text of the same customer about the same product that is nearly it.
+
+    Jaccard similarity of pairs of words or Han characters, as Hearback has it; the frame is in the
+    order of time.
+    """
+    frame = frame[frame["body"].str.len() >= 15]
+    frame = frame[frame.duplicated(["user", "product"], keep=False)]
+    found: dict[str, str] = {}
+    met: dict[tuple[str, str], list[tuple[str, pd.Timestamp, set[tuple[str, str]]]]] = {}
+    columns = (frame[name] for name in ("id", "user", "product", "created_at", "body"))
+    for record, user, product, at, body in zip(*columns, strict=True):
+        words = WORDS.findall(body.lower())
+        pairs = set(itertools.pairwise(words))
+        earlier = met.setdefault((user, product), [])
+        for other, before, others in earlier:
+            if at - before > GAP or min(len(pairs), len(others)) < 0.8 * max(
+                len(pairs), len(others)
+            ):
+                continue
+            common = len(pairs & others)
+            if common and common >= 0.8 * (len(pairs) + len(others) - common):
+                found[record] = found.get(other, other)
+                break
+        earlier.append((record, at, pairs))
+    return found
 
 
 def train() -> tuple[TfidfVectorizer, dict[str, LogisticRegression]]:

@@ -35,7 +35,7 @@ SHARE_BAD = 0.005
 STYLES = ("app", "review", "survey", "web")
 KINDS = ("complaint", "complaint", "question", "suggestion", "praise", "other")
 STARS = {"negative": (1, 1, 2, 2, 3), "neutral": (3, 3, 4, 4, 5), "positive": (4, 5, 5, 5, 5)}
-VERSION = 2  # of the records: a cached file of another version is made again
+VERSION = 3  # of the records: a cached file of another version is made again
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def make_block(
     ids = [f"{prefix}{n}" for n in range(start, start + rows)]
     users = rng.integers(0, max(rows // 3, 50), rows)
 
-    # a text said again stands some rows below the first one, from the same user
+    # a text said again stands some rows below the first one, from the same user about the same product
     again = np.flatnonzero(rng.random(rows) < SHARE_REPEATED + SHARE_NEARLY)
     again = again[again > 200]
     source = again - rng.integers(1, 200, len(again))
@@ -146,20 +146,22 @@ def make_block(
     mask[again] = True
     texts = pc.replace_with_mask(texts, pa.array(mask), pa.array(words))
     users[again] = users[source]
+    products = rng.integers(0, len(catalog.PRODUCTS), rows)
+    products[again] = products[source]
 
     seconds = rng.integers(0, days * 86_400, rows)
     created = pc.strftime(
         pa.array(np.datetime64(NOW.replace(tzinfo=None), "s") - seconds.astype("timedelta64[s]")),
         format="%Y-%m-%dT%H:%M:%SZ",
     )
-    products = pa.array([p.key for p in catalog.PRODUCTS])
+    keys = pa.array([p.key for p in catalog.PRODUCTS])
     lines = pc.binary_join_element_wise(
         '{"id":"', pa.array(ids),
         '","user":"u', pa.array(users).cast(pa.string()),
         '","created":"', created,
         '","text":"', texts,
         '","stars":', pa.array(stars).cast(pa.string()),
-        ',"product":"', choose(products, rng, rows),
+        ',"product":"', keys.take(pa.array(products)),
         '"}', "",
     )  # fmt: skip
     encoded = lines.cast(pa.binary()).to_pylist()
