@@ -307,7 +307,7 @@ def deliver(
     source: Names = None,
     full_refresh: Refresh = False,
 ) -> None:
-    """Write the lists and the report, and send what is to be sent."""
+    """Write the lists, the metrics and the report."""
     perform(open_run(config, day, source, full_refresh), "deliver")
 
 
@@ -439,10 +439,13 @@ def import_tasks(
     file: Annotated[Path, typer.Argument(help="The edited list, XLSX or CSV.")],
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Take an edited list back: status, owner, outcome, corrected labels."""
+    """Take an edited list back: status, owner, outcome."""
     from pipelines.tasks import import_list, print_import
 
-    print_import(import_list(read_settings(config), file), sys.stdout)
+    report = import_list(read_settings(config), file)
+    print_import(report, sys.stdout)
+    if report.refused:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import csv
+import html
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import date, timedelta
 from html.parser import HTMLParser
@@ -365,6 +369,41 @@ def test_report_tells_of_surge_failure_and_quarantine(report: str) -> None:
     assert "Lamp: 230 complaints on 2026-11-18" in report
     assert "created_at_unreadable: 4" in report
     assert "Not everything was read" in report
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium, as CI installs it")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_report_fits_a_real_browser(english: Run, tmp_path: Path, width: int) -> None:
+    """Laid out by Chromium: nothing sticks out sideways, every chart has a size, no error."""
+    page = out(english, "report", "index.html").read_text(encoding="utf-8")
+    # The page forbids scripts, so the test measures a copy that allows its own.
+    probe = (
+        "<script>addEventListener('load', () => { document.title = JSON.stringify({"
+        "wide: document.documentElement.scrollWidth, inner: innerWidth,"
+        "charts: [...document.querySelectorAll('svg')].map(e => e.getBoundingClientRect().width)"
+        "}) })</script>"
+    )
+    page = re.sub(r"<meta http-equiv=.Content-Security-Policy[^>]*>", "", page)
+    copy = tmp_path / "page.html"
+    copy.write_text(page.replace("</body>", probe + "</body>"), encoding="utf-8")
+    done = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
+            "--dump-dom", copy.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title is not None
+    measured = json.loads(html.unescape(title[1]))
+    assert measured["wide"] <= measured["inner"]
+    assert len(measured["charts"]) >= 3
+    assert min(measured["charts"]) > 100
 
 
 def test_report_in_chinese(chinese: Run) -> None:
