@@ -132,7 +132,7 @@ def make_block(
     ids = [f"{prefix}{n}" for n in range(start, start + rows)]
     users = rng.integers(0, max(rows // 3, 50), rows)
 
-    # a text said again stands some rows below the first one, from the same user about the same product
+    # a text said again stands some rows below the first, same user and product
     again = np.flatnonzero(rng.random(rows) < SHARE_REPEATED + SHARE_NEARLY)
     again = again[again > 200]
     source = again - rng.integers(1, 200, len(again))
