@@ -21,10 +21,11 @@ KINDS = ("email", "phone", "id_card", "bank_card", "ip_address")
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 _WIDE_SIGN = re.compile("[０-９Ａ-Ｚａ-ｚ＠．－＋]|[（](?=[0-9])")
 
-# RE2: any row that a rule below could match. Seven digits with at most three signs between.
+# RE2: any row that a rule below could match. Seven digits with at most three signs between, not
+# after a letter: no rule begins inside an order number.
 CANDIDATE = (
     r"[@＠]|(?i:\bat\s?[\])])"
-    r"|(?:[0-9０-９][ .()（）\-－+＋\x{2010}-\x{2015}]{0,3}){7}"
+    r"|(?:^|[^0-9A-Za-z０-９])(?:[0-9０-９][ .()（）\-－+＋\x{2010}-\x{2015}]{0,3}){7}"
     r"|[0-9０-９][.．][0-9０-９]{1,3}[.．][0-9０-９]{1,3}[.．][0-9０-９]"
     r"|[0-9A-Fa-f]::?[0-9A-Fa-f]{1,4}::?[0-9A-Fa-f]"
 )
