@@ -41,7 +41,7 @@ ui: $(STAMP)  ## Airflow with its web page and schedules, until Ctrl-C (CONFIG=m
 
 .PHONY: test
 test: $(STAMP)  ## the whole test suite
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: check
 check: $(STAMP)  ## exactly what CI runs: lint, types, imports, SQL, tests
