@@ -3,6 +3,10 @@
 Shingles are pairs of neighbouring words or Han characters (symbols and marks do not count). Six
 bands of three minima each find a pair of Jaccard similarity 0.8 with probability
 1 - (1 - 0.8**3)**6 = 0.986 (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4).
+
+Of ten words, one slip of the pen takes two pairs of nine away and leaves a similarity of 0.64. So
+short texts are compared by pairs of neighbouring letters; they are alike from 0.7 on if they name
+the same numbers: "order 1201 is late" is not "order 1377 is late".
 """
 
 from __future__ import annotations
@@ -14,15 +18,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.errors import ModelError
-from models.tokens import SYMBOL, Array, TokenBatch, as_string_array, gram_hashes, iterate_chunks
+from models.tokens import (
+    SYMBOL,
+    Array,
+    TokenBatch,
+    as_string_array,
+    fold_letters,
+    gram_hashes,
+    iterate_chunks,
+)
 
 BANDS, ROWS_PER_BAND = 6, 3
 MIN_CHARACTERS = 15
 MIN_SIMILARITY = 0.8
+SHORT_CHARACTERS = 120
+MIN_SIMILARITY_SHORT = 0.7
 MINIMA = BANDS * ROWS_PER_BAND
 SIGNATURE_TYPE = pa.list_(pa.uint32(), MINIMA)
-# Pairs with fewer equal minima are not looked at; one of similarity 0.8 has so few in 6 of 1,000.
-_MIN_EQUAL_MINIMA = 10
+# Pairs with fewer equal minima are not looked at; one of similarity 0.7 has so few in 6 of 1,000.
+_MIN_EQUAL_MINIMA = 8
 RESULT_SCHEMA = pa.schema(
     [
         pa.field("feedback_id", pa.string()),
@@ -68,7 +82,7 @@ def find_near_duplicates(table: pa.Table, existing: pa.Table | None = None) -> p
     `sign_texts`. Rows of `existing` are compared with but never returned. A null group_key is
     compared with nothing. Returns RESULT_SCHEMA: duplicate_of is the earliest similar row (by
     created_at, then feedback_id) that is no duplicate itself; similarity is the Jaccard similarity
-    of the two, at least 0.8.
+    of the two, at least 0.8 (0.7 for short texts).
     """
     parts = [_complete(part) for part in (existing, table) if part is not None and len(part)]
     if not parts:
@@ -79,7 +93,7 @@ def find_near_duplicates(table: pa.Table, existing: pa.Table | None = None) -> p
         is_new[: len(existing)] = False
     left, right = _find_candidates(rows, is_new)
     similarity = _measure_pairs(rows["text"], left, right)
-    similar = similarity >= MIN_SIMILARITY
+    similar = similarity >= _find_bounds(rows["text"], left, right)
     left, right, similarity = left[similar], right[similar], similarity[similar]
     later, earlier, similarity = _choose_originals(left, right, similarity, is_new, rows)
     ids = rows["feedback_id"]
@@ -112,11 +126,35 @@ def _complete(table: pa.Table) -> pa.Table:
 def _shingle(tokens: TokenBatch) -> tuple[Array, Array]:
     """Rows (ascending) and hashes of the shingles of texts long enough to be compared."""
     said = np.flatnonzero(tokens.kinds != SYMBOL)
-    pairs = gram_hashes(tokens.hashes[said], 2)[1]
-    rows = tokens.rows[said]
     lengths = np.diff(tokens.point_offsets)
-    kept = (rows[1:] == rows[:-1]) & (lengths >= MIN_CHARACTERS)[rows[:-1]]
+    is_long = lengths >= SHORT_CHARACTERS
+    rows, pairs = _pair_up(tokens.rows[said], tokens.hashes[said], is_long)
+    letters, of_text = fold_letters(tokens)
+    letters *= _MIX
+    letters ^= letters >> np.uint64(29)
+    short_rows, short_pairs = _pair_up(of_text, letters, (lengths >= MIN_CHARACTERS) & ~is_long)
+    rows = np.concatenate([rows, short_rows])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], np.concatenate([pairs, short_pairs])[order]
+
+
+def _pair_up(rows: Array, hashes: Array, is_wanted: Array) -> tuple[Array, Array]:
+    """Rows and hashes of neighbours within the wanted rows."""
+    pairs = gram_hashes(hashes, 2)[1]
+    kept = (rows[1:] == rows[:-1]) & is_wanted[rows[:-1]]
     return rows[:-1][kept], pairs[kept]
+
+
+def _find_bounds(texts: pa.ChunkedArray, left: Array, right: Array) -> Array:
+    """The least similarity at which two texts are alike; above 1 where they name other numbers."""
+    texts = pc.fill_null(texts, "")
+    is_short = pc.less(pc.utf8_length(texts), SHORT_CHARACTERS).to_numpy()
+    are_short = is_short[left] & is_short[right]
+    numbers = pc.replace_substring_regex(texts, "[^0-9]+", " ").combine_chunks()
+    codes = numbers.dictionary_encode().indices.to_numpy()
+    bounds = np.where(are_short, MIN_SIMILARITY_SHORT, MIN_SIMILARITY)
+    bounds[are_short & (codes[left] != codes[right])] = 2.0
+    return bounds
 
 
 def _find_candidates(rows: pa.Table, is_new: Array) -> tuple[Array, Array]:

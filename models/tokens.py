@@ -142,6 +142,15 @@ def tokenize(texts: pa.Array) -> TokenBatch:
     )
 
 
+def fold_letters(tokens: TokenBatch) -> tuple[Array, Array]:
+    """The letters, digits and Han characters of a batch, folded, uint64; and the text of each."""
+    folded = np.take(_fold_table(), tokens.points)
+    kinds = np.take(_kind_table(), folded)
+    places = np.flatnonzero((kinds == WORD) | (kinds == HAN))
+    rows = np.repeat(np.arange(tokens.row_count), np.diff(tokens.point_offsets))
+    return folded[places].astype(np.uint64), rows[places]
+
+
 def gram_hashes(hashes: Array, size: int) -> list[Array]:
     """Hashes of the 1- to size-grams that start at each token; uint64, [T], [T - 1], …
 

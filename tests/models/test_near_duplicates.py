@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from models.errors import ModelError
 from models.near_duplicates import (
-    MIN_SIMILARITY,
+    MIN_SIMILARITY_SHORT,
     RESULT_SCHEMA,
+    SHORT_CHARACTERS,
     find_near_duplicates,
     sign_texts,
 )
@@ -44,7 +45,7 @@ def rows(*items: tuple[str, str | None, int, str], **extra: Any) -> pa.Table:
 def found(table: pa.Table, existing: pa.Table | None = None) -> dict[str, str]:
     result = find_near_duplicates(table, existing)
     assert result.schema.equals(RESULT_SCHEMA)
-    assert all(score >= MIN_SIMILARITY for score in result["similarity"].to_pylist())
+    assert all(score >= MIN_SIMILARITY_SHORT for score in result["similarity"].to_pylist())
     return dict(
         zip(result["feedback_id"].to_pylist(), result["duplicate_of"].to_pylist(), strict=True)
     )
@@ -116,8 +117,34 @@ def test_missing_column_is_named() -> None:
 
 
 def shingles(text: str) -> set[tuple[str, str]]:
-    words = text.split()
-    return set(pairwise(words))
+    """Neighbouring words, of a short text neighbouring letters."""
+    is_short = len(text) < SHORT_CHARACTERS
+    return set(pairwise(text.replace(" ", "") if is_short else text.split()))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How long do I have to return it?", "How long do I have to reurn it?"),
+        ("Worked straight out of the box, even my dad managed", "Worked striaght out of the box, "
+         "even my dad managed 🤔"),
+        ("没抱希望，没想到处理这么快，服务真没话说", "没抱希望，没想到处理这么快，服务真是没话说"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_the_pen_in_a_short_text_is_found(one: str, other: str) -> None:
+    assert found(rows(("a", "g", 1, one), ("b", "g", 2, other))) == {"b": "a"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Order 1201 has not arrived yet", "Order 1377 has not arrived yet"),
+        ("订单1201到现在还没有收到货，请尽快处理", "订单1377到现在还没有收到货，请尽快处理"),
+        ("the charger is too loud at night", "the delivery was too late at night"),
+    ],
+)
+def test_short_texts_about_different_things_are_left_alone(one: str, other: str) -> None:
+    assert found(rows(("a", "g", 1, one), ("b", "g", 2, other))) == {}
 
 
 @settings(max_examples=60, deadline=None)
