@@ -131,18 +131,20 @@ def clean(frame: pd.DataFrame) -> pd.DataFrame:
 def find_near_duplicates(frame: pd.DataFrame) -> dict[str, str]:
     """Id → id of the earlier text of the same customer about the same product that is nearly it.
 
-    Jaccard similarity of pairs of words or Han characters, as Hearback has it; the frame is in the
-    order of time.
+    Jaccard similarity of pairs of words or Han characters, as Hearback has it.
     """
     frame = frame[frame["body"].str.len() >= 15]
     frame = frame[frame.duplicated(["user", "product"], keep=False)]
+    frame = frame.sort_values(["user", "product", "created_at"])
     found: dict[str, str] = {}
-    met: dict[tuple[str, str], list[tuple[str, pd.Timestamp, set[tuple[str, str]]]]] = {}
+    group: tuple[str, str] | None = None
+    earlier: list[tuple[str, pd.Timestamp, set[tuple[str, str]]]] = []
     columns = (frame[name] for name in ("id", "user", "product", "created_at", "body"))
     for record, user, product, at, body in zip(*columns, strict=True):
         words = WORDS.findall(body.lower())
         pairs = set(itertools.pairwise(words))
-        earlier = met.setdefault((user, product), [])
+        if group != (user, product):
+            group, earlier = (user, product), []
         for other, before, others in earlier:
             if at - before > GAP or min(len(pairs), len(others)) < 0.8 * max(
                 len(pairs), len(others)

@@ -1,7 +1,8 @@
 """How fast the whole line is, beside the same work done the straightforward way.
 
-``make bench`` runs 100,000 records through both lines and adds 2,000 new records to a short and
-to a long history; ``--rows 100000 1000000`` adds the big run. Prints tables and writes a JSON file.
+``make bench`` runs 100,000 and 1,000,000 records through both lines, then adds 2,000 new records to
+a short and to a long history (``--rows`` and ``--histories`` choose others). Prints tables and
+writes a JSON file.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ def render_histories(result: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="*", default=[100_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--histories", type=int, nargs="*", default=[10_000, 1_000_000])
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one line")
     parser.add_argument("--output", type=Path, default=None, help="JSON; default: bench folder")
