@@ -435,7 +435,7 @@ class Cleaning:
             "where is_opening and exclusion_reason in ('spam', 'test')"
         )
         done = cursor.sql(
-            "select * exclude (_same, _reason) replace (md5(_both) as text_hash), "
+            "select * exclude (_same, _reason, _author) replace (md5(_both) as text_hash), "
             f"{duplicates.key_columns()} from batch"
         ).to_arrow_table()
         cursor.close()
@@ -712,7 +712,7 @@ class Cleaning:
         }
         helpers = (
             f"{day_of('feedback')} as _day, 'feedback' as _origin, _is_new, "
-            f"{tag_reason('tags')} as _reason"
+            f"{tag_reason('tags')} as _reason, author as _author"
         )
         query = (
             f"select {self._select('feedback', columns, helpers)} from {self._latest('feedback')}"
@@ -764,7 +764,10 @@ class Cleaning:
         day = day_of("feedback").replace(
             "(created_at, captured_at)", "(m.created_at, m.captured_at)"
         )
-        helpers = f"{day} as _day, 'messages' as _origin, m._is_new, m.reason as _reason"
+        helpers = (
+            f"{day} as _day, 'messages' as _origin, m._is_new, m.reason as _reason, "
+            "null::varchar as _author"
+        )
         query = (
             f"select {self._select('feedback', columns, helpers)} "
             f"from {self._staged('messages', only_new=False, among=places)} as b "

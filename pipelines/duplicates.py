@@ -1,8 +1,9 @@
 """The same thing said twice: later rows point to the first, and stay.
 
 Exact duplicates have the same text but for case, white space and punctuation, from the same
-customer; where the customer is not known, in the same source about the same product. Two known
-customers who use the same words said two things. Rows belong together as long as no gap between
+customer; where the customer is not known, in the same source about the same product under the same
+name, and if there is no name, in more than a few words. Two customers who use the same words said
+two things. Rows belong together as long as no gap between
 two is longer than 30 days. Short texts and stock answers ("Great app", 好评) have no duplicates.
 
 Near duplicates, under the same conditions, say almost the same. A new row is compared with what was
@@ -32,22 +33,25 @@ MIN_LENGTH = 8
 _NEAR_ROWS = 100_000  # rows compared at once: groups are never split, memory stays flat
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
-# Whose words: one customer's, else a source's about a product. One customer's reviews of two
-# products are two reviews, also word for word.
-_SCOPE = """concat_ws(chr(31), coalesce(customer_ref, source),
+# Whose words: one customer's, else those of one display name of a source about a product. One
+# customer's reviews of two products are two reviews, also word for word.
+_SCOPE = """concat_ws(chr(31), coalesce(customer_ref, concat_ws(chr(31), source, _author)),
     case when customer_ref is null or channel in ('review', 'app_store')
         then coalesce(product, '') end)"""
+# Nobody's name stands under it: many people may have found the same few words.
+_IS_TELLING = """(customer_ref is not null or _author is not null or length(body) >= 30
+    or length(regexp_replace(body, '[^\\p{Han}]', '', 'g')) >= 12)"""
 
 
 def key_columns() -> str:
-    """SQL over feedback rows with ``_same``: ``_text_key`` and ``_scope``.
+    """SQL over feedback rows with ``_same`` and ``_author``: ``_text_key`` and ``_scope``.
 
     ``_text_key`` is what duplicates have in common, NULL where a row can have none.
     """
     stock = ", ".join(quote(answer) for answer in sorted(STOCK_ANSWERS))
     return f"""case
             when exclusion_reason is null and length(_same) >= {MIN_LENGTH}
-                and _same not in ({stock})
+                and _same not in ({stock}) and {_IS_TELLING}
             then md5_number_lower(_same || chr(31) || {_SCOPE})
         end as _text_key,
         md5_number_lower({_SCOPE}) as _scope"""

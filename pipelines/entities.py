@@ -32,6 +32,7 @@ FEEDBACK = _schema(
     ("source_customer_id", pa.string()),
     ("customer_source", pa.string()),  # the source whose ids source_customer_id uses; NULL: its own
     ("case_source", pa.string()),  # likewise for source_case_id
+    ("author", pa.string()),  # a display name; it identifies nobody, but tells two writers apart
     ("product", pa.string()),
     ("language", pa.string()),  # as the source says; NULL: to be detected
     ("created_at", INSTANT),

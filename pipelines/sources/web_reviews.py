@@ -408,6 +408,7 @@ def mappings(source: Source) -> list[Mapping]:
     fields = {
         "source_record_id": Field(RECORD_ID),
         "channel": Field(const="review"),
+        "author": Field("author"),
         "product": Field("product"),
         "language": Field("language"),
         "created_at": Field("created_at", "instant"),
@@ -417,8 +418,8 @@ def mappings(source: Source) -> list[Mapping]:
         "rating_min": Field("rating_min", "number"),
         "rating_max": Field("rating_max", "number"),
     }
-    # created is created_at before it was read; a display name identifies nobody.
-    ignored = ("author", "created", "markup", "notes")
+    # created is created_at before it was read.
+    ignored = ("created", "markup", "notes")
     return [Mapping("reviews", "feedback", fields, ignored=ignored)]
 
 

@@ -759,3 +759,54 @@ def test_any_split_into_runs_gives_the_same_facts(
                 for world in (at_once, in_steps)
             ]
             assert found[0] == found[1], entity
+
+
+PRAISE = "Great fit, true to size"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "body", "is_found"),
+    [
+        ("mrs_b", "mrs_b", PRAISE, True),
+        ("mrs_b", "T. Allen", PRAISE, False),
+        (None, None, PRAISE, False),
+        (None, None, f"{PRAISE}, and it survived the washing machine", True),
+        (None, None, "便宜够用推荐", False),
+        (None, None, "师傅上门很准时四十分钟全弄好测速跑满", True),
+    ],
+)
+def test_few_words_under_two_names_or_none_are_no_duplicate(
+    world: World, one: str | None, other: str | None, body: str, is_found: bool
+) -> None:
+    world.stage("feedback", review("r1", body, author=one), review("r2", body, author=other))
+    world.clean()
+    found = world.fact("feedback", source_record_id="r2")["duplicate_of"]
+    assert found == (md5("shop", "r1") if is_found else None)
+
+
+@pytest.mark.parametrize("tag", ["closed_by_merge", "Merged"])
+def test_a_case_closed_by_a_merge_is_excluded_by_its_tag(world: World, tag: str) -> None:
+    world.stage_all({"cases": [case("c1", tags=["en", tag])], "messages": [message("m1", "c1")]})
+    world.clean()
+    assert world.fact("cases")["exclusion_reason"] == "merged"
+
+
+def test_an_agents_note_of_a_call_is_what_the_customer_said(world: World) -> None:
+    world.stage_all(
+        {
+            "agents": [{"source_agent_id": "a1", "name": "An", "role": "agent"}],
+            "cases": [case("c1", channel="phone", submitter_id="a1")],
+            "messages": [
+                message("m1", "c1", author_id="a1", channel="other"),
+                message("m2", "c1", author_id="a1", channel="phone", sequence=2,
+                        created_at=at("05 11:00")),
+            ],
+        }
+    )  # fmt: skip
+    world.clean()
+    note = world.fact("feedback")
+    assert note["source_record_id"] == "m1"
+    assert (note["channel"], note["is_opening"]) == ("phone", True)
+    assert note["customer_ref"] == md5("shop", "u1")
+    events = [e["event_type"] for e in world.facts("case_events")]
+    assert sorted(events) == ["agent_reply", "agent_reply", "created"]
