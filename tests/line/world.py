@@ -114,9 +114,12 @@ def read_tables(home: Path, schemas: Sequence[str] = ("main", "lake")) -> Conten
 
 
 def read_rows(con: duckdb.DuckDBPyConnection, table: str) -> Rows:
-    """Sums of doubles depend on their order in the last digits: nine digits count."""
+    """Sums of doubles depend on their order in the last digits: nine digits count.
+
+    A little is added before rounding, so that what lies exactly between two falls on one side.
+    """
     columns = [
-        f'printf(\'%.8e\', "{name}") as "{name}"' if kind == "DOUBLE" else f'"{name}"'
+        f'printf(\'%.8e\', "{name}" * (1 + 1e-11)) as "{name}"' if kind == "DOUBLE" else f'"{name}"'
         for name, kind in (row[:2] for row in con.execute(f"describe {table}").fetchall())
         if name not in OWN_COLUMNS
     ]
