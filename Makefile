@@ -58,7 +58,7 @@ bench: $(STAMP)  ## speed and memory at one million records
 
 .PHONY: docs
 docs: $(STAMP)  ## tables, columns and lineage of the warehouse, in sql/target
-	@cd sql && ../$(BIN)/sqlfluff lint models tests --disable-progress-bar --processes 2
+	@cd sql && ../$(BIN)/dbt docs generate --quiet
 
 .PHONY: lock
 lock: $(STAMP)  ## resolve requirements.lock anew
