@@ -19,6 +19,9 @@ class Connection:
     login: str | None = None
     password: str | None = field(default=None, repr=False)
     extra: dict[str, str] = field(default_factory=dict, repr=False)
+    conn_type: str | None = None
+    port: int | None = None
+    schema: str | None = None  # Airflow's word for the name or number of a database
 
 
 def get_connection(connection_id: str) -> Connection:
@@ -41,7 +44,14 @@ def get_connection(connection_id: str) -> Connection:
         if isinstance(extra, str):
             extra = json.loads(extra)
         return Connection(
-            connection_id, data.get("host"), data.get("login"), data.get("password"), extra
+            connection_id,
+            data.get("host"),
+            data.get("login"),
+            data.get("password"),
+            extra,
+            data.get("conn_type"),
+            int(data["port"]) if data.get("port") else None,
+            data.get("schema"),
         )
     parts = urlsplit(text)
     return Connection(
@@ -50,4 +60,7 @@ def get_connection(connection_id: str) -> Connection:
         unquote(parts.username) if parts.username else None,
         unquote(parts.password) if parts.password else None,
         dict(parse_qsl(parts.query)),
+        parts.scheme or None,
+        parts.port,
+        unquote(parts.path.lstrip("/")) or None,
     )

@@ -42,11 +42,12 @@ class CrawlConfig:
     language: str | None = None
     time_zone: str = "UTC"
     user_agent: str | None = None
+    posts: bool = False
     known_pages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def parse_options(self) -> ParseOptions:
-        return ParseOptions(self.selectors, self.language, self.time_zone)
+        return ParseOptions(self.selectors, self.language, self.time_zone, self.posts)
 
 
 def read_config(path: Path) -> CrawlConfig:

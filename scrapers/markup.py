@@ -1,7 +1,8 @@
 """Structured data of a page as one kind of tree, whatever its notation.
 
-JSON-LD, microdata and RDFa are read through extruct; each becomes ``Node`` objects with plain type
-and property names (``Review``, ``reviewBody``), so that reviews are looked for only once.
+JSON-LD, microdata, RDFa and microformats are read through extruct; each becomes ``Node`` objects
+with plain type and property names (``Review``, ``reviewBody``), so that reviews are looked for only
+once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import lxml.html
 from extruct.jsonld import JsonLdExtractor
 from extruct.w3cmicrodata import MicrodataExtractor
 
-Markup = Literal["json-ld", "microdata", "rdfa", "selectors"]
+Markup = Literal["json-ld", "microdata", "rdfa", "microformats", "selectors"]
 MAX_DEPTH = 40
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, lxml.etree.LxmlError)
 
@@ -209,6 +210,52 @@ def read_rdfa(text: str, url: str) -> tuple[list[Node], list[str]]:
             ]
         nodes.append(node)
     return resolve_references(nodes), []
+
+
+# What microformats call a thing, and schema.org.
+MICROFORMATS = {"h-review": "Review", "h-review-aggregate": "AggregateRating",
+                "h-product": "Product", "h-card": "Person"}  # fmt: skip
+MICROFORMAT_NAMES = {
+    "item": "itemReviewed", "reviewed": "datePublished", "published": "datePublished",
+    "best": "bestRating", "worst": "worstRating", "content": "reviewBody", "uid": "identifier",
+    "reviewer": "author", "category": "keywords",
+}  # fmt: skip
+
+
+def read_microformats(text: str, url: str) -> tuple[list[Node], list[str]]:
+    """(the top items of a page's microformats, old and new ones, notes)."""
+    from extruct.microformat import MicroformatExtractor
+
+    try:
+        items = MicroformatExtractor().extract_items(text, url)  # type: ignore[no-untyped-call]
+    except UNREADABLE:
+        return [], ["microformats_unreadable"]
+    return [_microformat_node(item, 0) for item in items if isinstance(item, dict)], []
+
+
+def _microformat_node(item: dict[str, Any], depth: int) -> Node:
+    kinds = [str(kind) for kind in as_list(item.get("type"))]
+    node = Node(frozenset(MICROFORMATS.get(kind, kind) for kind in kinds), item.get("id"))
+    if depth > MAX_DEPTH:
+        return node
+    for name, values in (item.get("properties") or {}).items():
+        known = MICROFORMAT_NAMES.get(name, name)
+        for value in as_list(values):
+            if not isinstance(value, dict):
+                node.props.setdefault(known, []).append(value)
+            elif "type" in value:
+                inner = _microformat_node(value, depth + 1)
+                inner.props.setdefault("name", [value.get("value") or ""])
+                if name != "name":  # the name of what is reviewed is not the review's
+                    node.props.setdefault(known, []).append(inner)
+            else:  # the text of an element, beside its HTML
+                node.props.setdefault(known, []).append(value.get("html") or value.get("value"))
+    node.props.setdefault("children", []).extend(
+        _microformat_node(child, depth + 1)
+        for child in as_list(item.get("children"))
+        if isinstance(child, dict)
+    )
+    return node
 
 
 def resolve_references(nodes: list[Node]) -> list[Node]:

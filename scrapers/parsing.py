@@ -1,8 +1,9 @@
 """From a page's HTML to review records. Pure: no network, no clock, no settings object.
 
 A review is an item that somebody wrote about something: schema.org Review and its kinds, in
-JSON-LD, microdata or RDFa, or whatever the configured CSS selectors point at. An AggregateRating,
-an Article or a Recipe by itself is no review, nor is a fact check (ClaimReview).
+JSON-LD, microdata, RDFa or microformats, or whatever the configured CSS selectors point at. An
+AggregateRating, an Article or a Recipe by itself is no review, nor is a fact check (ClaimReview).
+Posts of forums and comments are read if they are asked for.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class ParseOptions:
     selectors: Mapping[str, str] = field(default_factory=dict)
     language: str | None = None
     time_zone: str = "UTC"
+    posts: bool = False
 
 
 @dataclass
@@ -61,11 +63,10 @@ def parse_page(
         selected, selector_matches, left_out = read_selected(tree, url, options.selectors)
         reviews.extend(selected)
         notes["selected_without_content"] += left_out
-    structured, page_product = read_structured(tree, text, url, notes)
+    structured, page_product = read_structured(tree, text, url, notes, posts=options.posts)
     reviews.extend(structured)
     for review in reviews:
-        if review.markup == "selectors":
-            review.product = review.product or page_product
+        review.product = review.product or page_product
     read_dates(reviews, fetched_at, page_language, options.time_zone)
     distrust_numbering(reviews)
     merged = merge_reviews(reviews)
@@ -116,7 +117,7 @@ def make_record(
 
     created is the date as written, created_at ISO 8601 in UTC; rating lies within rating_min and
     rating_max and higher is better; language is a code (en, zh …), null if the text's script
-    contradicts what the page declares.
+    contradicts what the page declares. Only what is no review has a channel.
     """
     rating = review.rating
     text = f"{review.title or ''} {review.body or ''}"
@@ -127,6 +128,7 @@ def make_record(
     if link is None and review.anchor:
         link = urljoin(page_url, f"#{review.anchor}")
     notes = review.notes + list(rating.notes if rating else ())
+    channel = {"channel": "forum"} if review.is_post else {}
     return {
         "review_id": review_id,
         "page_url": page_url,
@@ -143,4 +145,5 @@ def make_record(
         "product": review.product,
         "markup": review.markup,
         "notes": notes,
+        **channel,
     }

@@ -36,6 +36,7 @@ class Review:
     language: str | None = None
     product: str | None = None
     notes: list[str] = field(default_factory=list)
+    is_post: bool = False  # of a forum, or a comment: no review
 
 
 def clean_text(text: str | None) -> str | None:

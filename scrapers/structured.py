@@ -1,4 +1,7 @@
-"""Reviews in a page's structured data: JSON-LD, microdata and RDFa."""
+"""Reviews in a page's structured data: JSON-LD, microdata, RDFa and microformats.
+
+If they are asked for, posts of forums, comments, questions and answers as well.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from scrapers.markup import (
     first_text,
     read_json_ld,
     read_microdata,
+    read_microformats,
     read_rdfa,
     walk,
 )
@@ -21,6 +25,15 @@ from scrapers.values import parse_number, parse_rating
 
 REVIEW_TYPES = frozenset({"Review", "UserReview", "CriticReview", "EmployerReview"})
 NOT_FEEDBACK = frozenset({"ClaimReview", "MediaReview", "AggregateRating"})
+POST_TYPES = frozenset({
+    "DiscussionForumPosting", "Comment", "UserComments", "Question", "Answer",
+})  # fmt: skip
+# Questions that the site asks itself.
+NO_POSTS_IN = frozenset({"FAQPage", "Quiz"})
+MICROFORMAT_REVIEW = re.compile(r"class\s*=\s*[\"']?[^\"'>]*\bh-?review(?![-\w])", re.IGNORECASE)
+POST_TEXTS = ("text", "articleBody", "commentText")
+POST_DATES = ("datePublished", "dateCreated", "commentTime")
+AUTHORS = ("author", "reviewer", "creator")
 REVIEW_KEYS = frozenset({"review", "reviews"})
 NO_PRODUCT = frozenset({
     "WebPage", "ItemPage", "CollectionPage", "WebSite", "ItemList", "ListItem", "BreadcrumbList",
@@ -33,22 +46,27 @@ PRODUCTS = frozenset({
 
 
 def read_structured(
-    tree: Any, text: str, url: str, notes: Counter[str]
+    tree: Any, text: str, url: str, notes: Counter[str], *, posts: bool = False
 ) -> tuple[list[Review], str | None]:
-    """(the reviews of a page's JSON-LD, microdata and RDFa, in this order, its product if one)."""
+    """(the reviews of a page's notations, JSON-LD first, its product if there is one)."""
     nodes, problems = read_json_ld(tree)
     notes.update(problems)
-    reviews = find_reviews(nodes, "json-ld")
+    reviews = find_reviews(nodes, "json-ld", notes, posts=posts)
     shown = nodes
     if "itemtype" in text:
         nodes, problems = read_microdata(tree, url)
         notes.update(problems)
-        reviews += find_reviews(nodes, "microdata")
+        reviews += find_reviews(nodes, "microdata", notes, posts=posts)
         shown = shown + nodes
-    if re.search(r"typeof\s*=\s*[\"']?[^\"'>]*Review(?!-?aggregate)", text, re.IGNORECASE):
+    wanted = "Review(?!-?aggregate)" + ("|Posting|Comment|Question|Answer" if posts else "")
+    if re.search(rf"typeof\s*=\s*[\"']?[^\"'>]*(?:{wanted})", text, re.IGNORECASE):
         nodes, problems = read_rdfa(text, url)
         notes.update(problems)
-        reviews += find_reviews(nodes, "rdfa")
+        reviews += find_reviews(nodes, "rdfa", notes, posts=posts)
+    if MICROFORMAT_REVIEW.search(text):
+        nodes, problems = read_microformats(text, url)
+        notes.update(problems)
+        reviews += find_reviews(nodes, "microformats", notes)
     names = {first_text(node, "name") for node in shown if node.types & PRODUCTS} - {None}
     return reviews, clean_text(names.pop()) if len(names) == 1 else None
 
@@ -69,15 +87,48 @@ def is_review(node: Node, key: str) -> bool:
     )
 
 
-def find_reviews(nodes: list[Node], markup: Markup) -> list[Review]:
-    """The reviews among nodes and in them; a node reached on several ways counts once."""
+def is_editorial(node: Node, parent: Node | None) -> bool:
+    """Whether a review is an article of a publisher's own, and no word of a customer.
+
+    A review within a product is not, even if the service that collected it is named as publisher.
+    """
+    if "CriticReview" in node.types:
+        return True
+    publishers = node.props.get("publisher", [])
+    is_published = any(
+        isinstance(one, Node) and one.types & {"Organization", "NewsMediaOrganization"}
+        for one in publishers
+    )
+    return parent is None and is_published and bool(first_text(node, "headline"))
+
+
+def is_post(node: Node, path: Path) -> bool:
+    """Whether a node is what somebody wrote in a forum or below an article."""
+    if not node.types & POST_TYPES or any(above.types & NO_POSTS_IN for _, above in path):
+        return False
+    return bool(first_text(node, *POST_TEXTS) or "Question" in node.types) and bool(
+        node.props.get("author") or node.props.get("creator") or first_text(node, *POST_DATES)
+    )
+
+
+def find_reviews(
+    nodes: list[Node], markup: Markup, notes: Counter[str], *, posts: bool = False
+) -> list[Review]:
+    """The reviews among nodes and in them; a node reached on several ways counts once.
+
+    Editorial ones are left out, and counted in ``notes``.
+    """
     seen: dict[int, Review] = {}
     page_best = _only_scale(nodes)
     for node, path in walk(nodes):
         key, parent = path[-1] if path else ("", None)
-        if not is_review(node, key):
+        is_said = posts and is_post(node, path)
+        if not is_said and not is_review(node, key):
             continue
-        product = _product(node, path)
+        if not is_said and is_editorial(node, parent):
+            notes["editorial_reviews"] += 1
+            continue
+        product = _post_product(path) if is_said else _product(node, path)
         if id(node) in seen:
             seen[id(node)].product = seen[id(node)].product or product
             continue
@@ -85,6 +136,7 @@ def find_reviews(nodes: list[Node], markup: Markup) -> list[Review]:
         block = object() if markup != "json-ld" else id(parent) if parent else "top"
         review = _read_node(node, markup, block, best)
         review.product = product
+        review.is_post = is_said
         seen[id(node)] = review
     return list(seen.values())
 
@@ -97,11 +149,11 @@ def _read_node(node: Node, markup: Markup, block: object, best: float | None) ->
         review.anchor = node.element.get("id") or None
     review.title = clean_text(first_text(node, "name", "headline", "summary", "title"))
     review.body = clean_text(
-        first_text(node, "reviewBody", "description", "text", "articleBody") or _pros_and_cons(node)
+        first_text(node, "reviewBody", "description", *POST_TEXTS) or _pros_and_cons(node)
     )
     review.author = clean_text(_author(node))
     review.created = first_text(
-        node, "datePublished", "dateCreated", "dtreviewed", "uploadDate", "dateModified"
+        node, *POST_DATES, "dtreviewed", "uploadDate", "dateModified"
     ) or _shown_text(node, "datePublished", "dateCreated", "dtreviewed")
     review.language = first_text(node, "inLanguage")
     rating = _rating_node(node)
@@ -156,9 +208,16 @@ def _product(node: Node, path: Path) -> str | None:
     return None
 
 
+def _post_product(path: Path) -> str | None:
+    """The product that a post stands below; a thread's title is none."""
+    names = [first_text(above, "name") for _, above in reversed(path) if above.types & PRODUCTS]
+    return next((clean_text(name) for name in names if name), None)
+
+
 def _author(node: Node) -> str | None:
     names: list[str] = []
-    for value in [*node.props.get("author", ()), *node.props.get("reviewer", ())]:
+    values = [*node.props.get("author", ()), *node.props.get("reviewer", ())]
+    for value in values or node.props.get("creator", []):
         if isinstance(value, Node):
             joined = " ".join(
                 filter(None, (first_text(value, "givenName"), first_text(value, "familyName")))
@@ -168,7 +227,7 @@ def _author(node: Node) -> str | None:
             name = str(value).strip()
         if name and not re.match(r"https?://", name) and name not in names:
             names.append(name)
-    return ", ".join(names) or _shown_text(node, "author", "reviewer")
+    return ", ".join(names) or _shown_text(node, *AUTHORS)
 
 
 def _pros_and_cons(node: Node) -> str | None:

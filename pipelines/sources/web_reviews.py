@@ -18,8 +18,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
@@ -28,12 +30,12 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic import Field as Option
 
 from pipelines.errors import HearbackError, UsageError
-from pipelines.mapping import RECORD_ID, Field, Mapping
+from pipelines.mapping import RECORD_ID, Field, Mapping, When
 from pipelines.settings import Source, TimeZone
 from pipelines.sources.base import Batch, Kind, PullContext, Record, read_options
 
 # Raised when the same page would now be read differently: known pages are then fetched again.
-PARSER_VERSION = 1
+PARSER_VERSION = 3
 MOVING_DATES = {"date_relative", "date_year_assumed"}
 BATCH_PAGES = 200
 BATCH_SECONDS = 2.0
@@ -47,13 +49,13 @@ class Selectors(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     item: str | None = Option(default=None, description="the element of one review")
-    id: str | None = None
-    title: str | None = None
-    body: str | None = None
+    id: str | None = Option(default=None, description="the review's id")
+    title: str | None = Option(default=None, description="its title")
+    body: str | None = Option(default=None, description="its text")
     rating: str | None = Option(default=None, description="text, class or attribute with the stars")
-    rating_max: str | None = None
-    author: str | None = None
-    date: str | None = None
+    rating_max: str | None = Option(default=None, description="the best rating")
+    author: str | None = Option(default=None, description="who wrote it")
+    date: str | None = Option(default=None, description="when it was written")
     product: str | None = Option(default=None, description="in the item, or anywhere on the page")
     next: str | None = Option(default=None, description="the link to the list's next page")
 
@@ -70,10 +72,15 @@ class Options(BaseModel):
     max_minutes: float = Option(default=60.0, gt=0, description="a crawl is stopped after this")
     delay: float = Option(default=1.0, ge=0, description="least seconds between two requests")
     timeout: float = Option(default=30.0, gt=0, description="seconds to wait for a page")
-    selectors: Selectors = Selectors()
+    selectors: Selectors = Option(
+        default=Selectors(), description="where plain pages hold their reviews"
+    )
     language: str | None = Option(default=None, description="where pages do not declare theirs")
     time_zone: TimeZone | None = Option(default=None, description="of local times; the project's")
     user_agent: str | None = Option(default=None, description="how the crawl introduces itself")
+    posts: bool = Option(
+        default=False, description="also take posts of forums, comments, questions and answers"
+    )
 
     @field_validator("allow", "deny")
     @classmethod
@@ -116,6 +123,7 @@ def make_crawl_config(source: Source, options: Options, context: PullContext) ->
         "language": options.language,
         "time_zone": options.time_zone or context.time_zone,
         "user_agent": options.user_agent,
+        "posts": options.posts,
     }
 
 
@@ -215,7 +223,8 @@ def pull(source: Source, context: PullContext) -> Iterator[Batch]:
     """
     options = read_options(source, Options)
     config = make_crawl_config(source, options, context)
-    reading = digest([PARSER_VERSION, config["selectors"], config["language"], config["time_zone"]])
+    told = [config[name] for name in ("selectors", "language", "time_zone", "posts")]
+    reading = digest([PARSER_VERSION, *told])
     position = Position(context.position, digest([config, reading]), reading)
     files = CrawlFiles(context.state)
     if not position.id or not files.holds(position.mark):
@@ -230,6 +239,20 @@ def pull(source: Source, context: PullContext) -> Iterator[Batch]:
     else:
         yield from read_batches(files, position)
     yield from conclude(source, context, options, files, position)
+
+
+def check(source: Source, context: PullContext) -> str:
+    """Crawl the first page alone, as a pull would; it obeys robots.txt all the same."""
+    options = read_options(source, Options)
+    alone: dict[str, Any] = {
+        "start_urls": find_start_urls(source, options)[:1],
+        "sitemap": False, "max_pages": 1, "max_depth": 0, "delay": 0.0, "max_minutes": 1.0,
+    }  # fmt: skip
+    probe = source.model_copy(update={"options": {**source.options, **alone}})
+    with tempfile.TemporaryDirectory() as folder:
+        batches = pull(probe, replace(context, state=Path(folder) / "crawl", position={}))
+        reviews = sum(len(batch.records) for batch in batches)
+    return f"{reviews} reviews on {alone['start_urls'][0]}"
 
 
 def follow_crawl(
@@ -403,11 +426,10 @@ def summarise(stats: dict[str, Any]) -> str:
 
 
 def mappings(source: Source) -> list[Mapping]:
-    """Reviews are feedback of channel review."""
+    """Reviews are feedback of channel review, posts of channel forum."""
     read_options(source, Options)
     fields = {
         "source_record_id": Field(RECORD_ID),
-        "channel": Field(const="review"),
         "author": Field("author"),
         "product": Field("product"),
         "language": Field("language"),
@@ -420,16 +442,29 @@ def mappings(source: Source) -> list[Mapping]:
     }
     # created is created_at before it was read.
     ignored = ("created", "markup", "notes")
-    return [Mapping("reviews", "feedback", fields, ignored=ignored)]
+    return [
+        Mapping(
+            "reviews",
+            "feedback",
+            fields | {"channel": Field(const=channel)},
+            (When("channel", is_negated=channel == "review"),),
+            ignored=ignored,
+        )
+        for channel in ("review", "forum")
+    ]
 
 
 KINDS = {
     "web_reviews": Kind(
         "web_reviews",
-        "Reviews on web pages: JSON-LD, microdata, RDFa, or CSS selectors; obeys robots.txt",
+        "Reviews on web pages: JSON-LD, microdata, RDFa, microformats, or CSS selectors; posts of "
+        "forums if asked; obeys robots.txt",
         Options,
         ("feedback",),
         pull,
         mappings,
+        check=check,
+        summary_zh="网页上的评价：JSON-LD、microdata、RDFa、microformats 或自定义 CSS 选择器；"
+        "可选论坛帖子；遵守 robots.txt",
     )
 }

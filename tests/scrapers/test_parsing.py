@@ -35,6 +35,9 @@ OPTIONS = {
     "ru_selectors": ParseOptions(RUSSIAN),
     "zh_gb": ParseOptions(CHINESE, time_zone="Asia/Shanghai"),
     "zh_graph": ParseOptions(time_zone="Asia/Shanghai"),
+    "nl_forum": ParseOptions(posts=True),
+    "ko_qa": ParseOptions(posts=True),
+    "pl_comments": ParseOptions(posts=True),
 }
 ENCODINGS = {"de_latin": "cp1252", "zh_gb": "gb18030"}
 
@@ -59,11 +62,16 @@ def json_ld(text: str) -> str:
         ("en_product", 2), ("zh_graph", 2), ("de_microdata", 2), ("es_rdfa", 1), ("sv_list", 3),
         ("fr_selectors", 2), ("ja_jsonld", 1), ("ru_selectors", 2), ("en_double", 1),
         ("en_broken", 2), ("en_article", 0), ("en_critic", 1), ("en_recipe", 4), ("de_latin", 1),
-        ("zh_gb", 2),
+        ("zh_gb", 2), ("en_editorial", 1), ("it_hreview", 2), ("pt_hreview2", 1), ("nl_forum", 2),
+        ("ko_qa", 2), ("pl_comments", 1), ("tr_vocabulary", 1),
     ],
 )  # fmt: skip
 def test_reviews_of_a_page(name: str, count: int) -> None:
     assert len(read_page(name).records) == count
+
+
+def test_editorial_reviews_are_counted() -> None:
+    assert read_page("en_editorial").notes["editorial_reviews"] == 2
 
 
 @pytest.mark.parametrize(
@@ -158,6 +166,7 @@ def test_reviews_of_a_page(name: str, count: int) -> None:
         ("en_critic", 0, "product", "Harbour fish cakes"),
         ("en_critic", 0, "rating", 7.9),
         ("en_critic", 0, "rating_max", 10.0),
+        ("en_editorial", 0, "body", "Mine leaks."),
         ("en_recipe", 0, "body", None),
         ("en_recipe", 0, "rating", 5.0),
         ("en_recipe", 1, "rating", None),
@@ -180,12 +189,58 @@ def test_reviews_of_a_page(name: str, count: int) -> None:
         ("zh_gb", 0, "rating", 4.0),
         ("zh_gb", 0, "review_id", "913021077"),
         ("zh_gb", 0, "created_at", "2024-04-15T02:36:39+00:00"),
+        ("it_hreview", 0, "title", "Perde acqua"),
+        ("it_hreview", 0, "body", "La guarnizione perde.\n\nPeccato."),
+        ("it_hreview", 0, "author", "Giulia R."),
+        ("it_hreview", 0, "rating", 2.0),
+        ("it_hreview", 0, "rating_max", 5.0),
+        ("it_hreview", 0, "created_at", "2024-05-01T00:00:00+00:00"),
+        ("it_hreview", 0, "product", "Moka Bella 3 tazze"),
+        ("it_hreview", 0, "markup", "microformats"),
+        ("it_hreview", 1, "title", None),
+        ("it_hreview", 1, "rating", 4.0),
+        ("pt_hreview2", 0, "review_id", "/p/vento#r-90017"),
+        ("pt_hreview2", 0, "title", "Parou de funcionar"),
+        ("pt_hreview2", 0, "body", "Queimou o motor na segunda semana."),
+        ("pt_hreview2", 0, "author", "Renata"),
+        ("pt_hreview2", 0, "rating", 1.0),
+        ("pt_hreview2", 0, "created_at", "2024-03-05T12:30:00+00:00"),
+        ("pt_hreview2", 0, "product", "Liquidificador Vento"),
+        ("nl_forum", 0, "review_id", "/d/4411"),
+        ("nl_forum", 0, "title", "Accu laadt niet op"),
+        ("nl_forum", 0, "channel", "forum"),
+        ("nl_forum", 0, "product", None),
+        ("nl_forum", 1, "body", "Hier precies hetzelfde."),
+        ("nl_forum", 1, "author", "Anke"),
+        ("nl_forum", 1, "created_at", "2024-05-06T09:00:00+00:00"),
+        ("ko_qa", 0, "title", "전원이 켜지지 않아요"),
+        ("ko_qa", 1, "review_id", "/q/1#a-70021"),
+        ("ko_qa", 1, "author", "지훈"),
+        ("pl_comments", 0, "review_id", "comment-660311"),
+        ("pl_comments", 0, "body", "Lampka miga i grzeje się."),
+        ("pl_comments", 0, "author", "Ola"),
+        ("pl_comments", 0, "created_at", "2024-07-01T10:00:00+00:00"),
+        ("pl_comments", 0, "product", "Lampka biurkowa"),
+        ("tr_vocabulary", 0, "review_id", "yorum-44120"),
+        ("tr_vocabulary", 0, "rating", 9.0),
+        ("tr_vocabulary", 0, "rating_max", 10.0),
+        ("tr_vocabulary", 0, "product", "Çay makinesi"),
         ("zh_gb", 1, "rating", 1.0),
         ("zh_gb", 1, "created_at", "2026-11-17T12:00:00+00:00"),
     ],
 )  # fmt: skip
 def test_field_of_a_review(name: str, index: int, field: str, expected: Any) -> None:
     assert read_page(name).records[index][field] == expected
+
+
+@pytest.mark.parametrize("name", ["nl_forum", "ko_qa", "pl_comments"])
+def test_posts_are_left_alone_unless_they_are_asked_for(name: str) -> None:
+    text = (PAGES / f"{name}.html").read_text(encoding="utf-8")
+    assert parse_page(text, "https://site.test/p", NOW).records == []
+
+
+def test_a_review_has_no_channel_of_its_own() -> None:
+    assert "channel" not in read_page("it_hreview").records[0]
 
 
 def test_longer_text_of_two_notations_is_kept() -> None:
