@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.build_file import (
@@ -22,20 +20,22 @@ from pipelines.build_file import (
     fetch_row,
     has_table,
     open_build_file,
+    write_comments_of,
     write_rows,
 )
 from pipelines.context import Run, StepCount, timed_step
+from pipelines.dbt_project import SQL_FOLDER, invoke_dbt, list_project_files, start_import
 from pipelines.entities import FACTS, LABELS
-from pipelines.errors import HearbackError
 from pipelines.mart_config import check_rules, write_config
+from pipelines.service_levels import list_policy_warnings
 from pipelines.settings import Settings
-from pipelines.storage import FileEntry, Home, Lake, explain_disk_errors, quote, quote_list
+from pipelines.storage import FileEntry, Home, Lake, quote, quote_list
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+    from dbt.contracts.graph.manifest import Manifest
 
-SQL_FOLDER = Path(__file__).resolve().parents[1] / "sql"
 HORIZON_DAYS = 400  # how far ahead of a run due times may lie
 TYPES = {
     "string": "varchar",
@@ -66,6 +66,35 @@ REPORT_COLUMNS = {
     "seconds": "double",
     "peak_memory_mb": "double",
 }
+QUALITY_COLUMNS = {
+    **dict.fromkeys(("model_version", "head", "language", "label"), "varchar"),
+    "example_count": "bigint",
+    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "ece", "brier"), "double"),
+    "is_current": "boolean",
+}
+STATE_COMMENTS = {
+    "state.consumed": (
+        "What the marts were built from. One row per build file.",
+        {
+            "facts_version": "Version of the manifest of facts.",
+            "labels_version": "Version of the manifest of labels.",
+            "as_of": "Instant up to which running clocks were counted.",
+            "fingerprint": "Hash of sql/ and of the configuration that the marts depend on.",
+        },
+    ),
+    "state.files": (
+        "The files that the marts were built from. One row per entity and part.",
+        {
+            "entity": "Entity of the facts, or classified.",
+            "part": "Day of UTC (YYYY-MM-DD), or all.",
+            "path": "Path of the file below the lake.",
+        },
+    ),
+    "state.policies": (
+        "The service levels that the marts were built with. One row per build file.",
+        {"content": "The policies in order, as JSON."},
+    ),
+}
 UNCHANGED_VIEWS = [
     "path:models/staging",
     "path:models/intermediate,config.materialized:view",
@@ -81,6 +110,7 @@ class Consumed:
     labels_version: int
     as_of: datetime
     files: dict[tuple[str, str], str]
+    policies: list[dict[str, Any]]
 
 
 def run(run: Run, *, with_tests: bool = False) -> list[StepCount]:
@@ -92,57 +122,68 @@ def run(run: Run, *, with_tests: bool = False) -> list[StepCount]:
     """
     check_rules(run.settings, SQL_FOLDER / "models" / "follow_up")
     with timed_step(run, "aggregate") as counts:
+        start_import()
         create_build_file(run.home)
         with open_build_file(run.home) as con:
             consumed = None if run.full_refresh else read_consumed(con, run)
             mark_unfinished(con)
             write_lake_views(con, run)
             write_config(con, run.settings, *find_range(run), fingerprint(run.settings))
-        found = build(run, consumed, with_tests=with_tests)
+        found, project = build(run, consumed, with_tests=with_tests)
         if consumed is not None and any(count.difference for count in found):
             # Rows have left the facts (an erasure): only building all again takes them out.
-            found = build(run, None, with_tests=with_tests)
+            found, project = build(run, None, with_tests=with_tests)
         with open_build_file(run.home) as con:
-            write_comments(con, run)
+            write_comments(con, project)
             note_consumed(con, run)
+        warnings = [f"warning: {text}" for text in list_policy_warnings(run.settings)]
+        found[-1].detail = "; ".join(warnings) or None
         counts.extend(found)
     return counts
 
 
-def build(run: Run, consumed: Consumed | None, *, with_tests: bool) -> list[StepCount]:
-    """Build what has changed since ``consumed`` (None: everything) and count the rows."""
+def build(
+    run: Run, consumed: Consumed | None, *, with_tests: bool
+) -> tuple[list[StepCount], Manifest]:
+    """Build what has changed since ``consumed`` (None: everything) and count the rows.
+
+    Returns the counts and the project that was built.
+    """
     with open_build_file(run.home) as con:
         write_touched(con, run, consumed)
-    build_marts(run, is_full=consumed is None, with_tests=with_tests)
+    project = build_marts(run, is_full=consumed is None, with_tests=with_tests)
     with open_build_file(run.home) as con:
-        return count_rows(con, run)
+        return count_rows(con, run), project
 
 
 # What has been consumed ---------------------------------------------------------------------------
 
 
 def fingerprint(settings: Settings) -> str:
-    """Changes with whatever makes marts built before wrong: sql/ and the configuration they use."""
+    """Changes with what makes all marts built before wrong: sql/ and the configuration they use.
+
+    Of service levels, which concern some cases, read_consumed keeps account.
+    """
     content = settings.model_dump(mode="json")
-    parts = [content[part] for part in ("calendars", "sla_policies", "teams")]
+    used = ("name", "groups", "needs", "calendar")  # who works in a team changes no mart
+    teams = [{name: team[name] for name in used} for team in content["teams"]]
+    parts: list[Any] = [content["calendars"], teams]
     parts += [settings.project.time_zone, settings.project.calendar]
     parts += [[source.name, source.kind] for source in settings.sources]
     digest = hashlib.md5(json.dumps(parts, sort_keys=True).encode(), usedforsecurity=False)
-    for path in list_project_files():
+    for path in list_project_files(("models", "macros")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def list_project_files() -> list[Path]:
-    """The files of the dbt project that decide what it builds."""
-    found = [path for folder in ("models", "macros") for path in (SQL_FOLDER / folder).rglob("*")]
-    used = [path for path in found if path.suffix in (".sql", ".yml")]
-    return [SQL_FOLDER / "dbt_project.yml", *sorted(used)]
+def list_policies(settings: Settings) -> list[dict[str, Any]]:
+    """The service levels that marts are built with, in order."""
+    return [policy.model_dump(mode="json") for policy in settings.sla_policies]
 
 
 def read_consumed(con: duckdb.DuckDBPyConnection, run: Run) -> Consumed | None:
     """What the build file holds, or None if it has to be built as a whole."""
-    tables = {"consumed", "files"}
+    tables = {"consumed", "files", "policies"}
     if has_table(con, "state", "unfinished") or not all(
         has_table(con, "state", table) for table in tables
     ):
@@ -153,7 +194,10 @@ def read_consumed(con: duckdb.DuckDBPyConnection, run: Run) -> Consumed | None:
     if row is None or row[3] != fingerprint(run.settings) or row[2] > run.now:
         return None
     files = con.execute("select entity, part, path from state.files").fetchall()
-    return Consumed(row[0], row[1], row[2], {(entity, part): path for entity, part, path in files})
+    kept = fetch_row(con, "select content from state.policies")
+    policies = json.loads(kept[0]) if kept else []
+    found = {(entity, part): path for entity, part, path in files}
+    return Consumed(row[0], row[1], row[2], found, policies)
 
 
 def mark_unfinished(con: duckdb.DuckDBPyConnection) -> None:
@@ -179,6 +223,10 @@ def note_consumed(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     ]
     columns = dict.fromkeys(("entity", "part", "path"), "varchar")
     write_rows(con, "state.files", columns, files)
+    policies = {"content": json.dumps(list_policies(run.settings))}
+    write_rows(con, "state.policies", {"content": "varchar"}, [policies])
+    for name, (about, told) in STATE_COMMENTS.items():
+        write_comments_of(con, name, about, told)
     con.execute("drop table if exists state.unfinished")
     con.execute("commit")
     con.execute("checkpoint")
@@ -211,6 +259,25 @@ def write_lake_views(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     rejected = [e for entries in lake.staging_manifest()["quarantine"].values() for e in entries]
     write_view(con, lake, "quarantine", QUARANTINE_COLUMNS, rejected, is_lenient=True)
     write_rows(con, "lake.run_report", REPORT_COLUMNS, lake.read_step_reports())
+    write_rows(con, "lake.model_quality", QUALITY_COLUMNS, read_model_quality(run.home))
+
+
+def read_model_quality(home: Home) -> list[dict[str, Any]]:
+    """What each model that is kept scored when it was trained, on labels held out from it."""
+    pointer = home.models / "current"
+    current = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+    rows = []
+    for path in sorted(home.models.glob("*/metadata.json")):
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        version = metadata["model_version"]
+        for measure in metadata["measures"]:
+            row = {
+                "model_version": version,
+                "example_count": measure["count"],
+                "is_current": version == current,
+            }
+            rows.append({name: row.get(name, measure.get(name)) for name in QUALITY_COLUMNS})
+    return rows
 
 
 def read_types(schema: pa.Schema) -> dict[str, str]:
@@ -334,10 +401,14 @@ def list_touched_queries(
         "where first_contact_resolved is null and status in ('solved', 'closed') "
         f"and last_solved_at + interval 7 days <= {as_of}",
     ]
+    queries += list_policy_queries(consumed.policies, list_policies(run.settings))
     for entity in ("cases", "case_events", "feedback", "survey_responses"):
         rows = read_changed(entity, consumed.facts_version)
         if rows is not None:
             queries.append(f"select case_id, true as is_changed from {rows}")
+    figures = read_changed("vendor_metrics", consumed.facts_version)
+    if figures is not None:
+        queries.append(f"select case_id, false as is_changed from {figures}")
     labels = read_changed("classified", consumed.labels_version)
     if labels is not None:
         # Labels are filed under the day of their feedback.
@@ -351,12 +422,45 @@ def list_touched_queries(
                 f"where feedback_id in (select feedback_id from {labels})"
             )
     customers = read_changed("customers", consumed.facts_version)
-    if customers is not None and any(policy.when.segment for policy in run.settings.sla_policies):
+    if customers is not None and any(
+        policy.when.segment or policy.pause_do_not_contact for policy in run.settings.sla_policies
+    ):
         queries.append(
             "select case_id, true as is_changed from lake.cases "
             f"where customer_ref in (select customer_ref from {customers})"
         )
     return queries
+
+
+def list_policy_queries(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
+    """Queries of the cases that another list of service levels may judge otherwise.
+
+    A case is judged by the first policy that matches, so only those that a changed policy matches
+    or matched come into question; channel and tags tell most of the others apart.
+    """
+    old, new = ({policy["name"]: policy for policy in policies} for policies in (before, after))
+    changed = [
+        policies[name]
+        for policies in (old, new)
+        for name in policies
+        if old.get(name) != new.get(name)
+    ]
+    if [name for name in old if name in new] != [name for name in new if name in old]:
+        changed += new.values()  # another order: any of them may come first now
+    queries = []
+    for policy in changed:
+        conditions = ["true"]
+        if policy["when"]["channel"]:
+            conditions.append(f"channel in ({quote_items(policy['when']['channel'])})")
+        if policy["when"]["tag"]:
+            conditions.append(f"list_has_any(tags, [{quote_items(policy['when']['tag'])}])")
+        where = " and ".join(conditions)
+        queries.append(f"select case_id, true as is_changed from lake.cases where {where}")
+    return queries
+
+
+def quote_items(values: list[str]) -> str:
+    return ", ".join(quote(value) for value in values)
 
 
 def list_touched_days(
@@ -384,9 +488,12 @@ def list_touched_days(
 # dbt ----------------------------------------------------------------------------------------------
 
 
-def build_marts(run: Run, *, is_full: bool, with_tests: bool = False) -> None:
-    """Run ``dbt build`` on the build file; HearbackError names the model or test that failed."""
-    arguments = ["build", "--exclude-resource-type", "unit_test"]
+def build_marts(run: Run, *, is_full: bool, with_tests: bool = False) -> Manifest:
+    """Run ``dbt build`` on the build file; HearbackError names the model or test that failed.
+
+    Returns the project as dbt has read it.
+    """
+    arguments = ["build", "--no-write-json", "--exclude-resource-type", "unit_test"]
     if is_full:
         arguments.append("--full-refresh")
     excluded = [] if with_tests else ["tag:whole"]
@@ -394,66 +501,16 @@ def build_marts(run: Run, *, is_full: bool, with_tests: bool = False) -> None:
         excluded += UNCHANGED_VIEWS
     if excluded:
         arguments += ["--exclude", *excluded]
-    invoke_dbt(run.home, arguments)
+    _, manifest = invoke_dbt(run.home, arguments)
+    return manifest
 
 
-def invoke_dbt(home: Home, arguments: list[str]) -> Any:
-    """Run dbt in this process on the build file, quietly; returns its result."""
-    from dbt.adapters import factory
-    from dbt.cli.main import dbtRunner
-
-    target = home.state / "dbt"
-    with explain_disk_errors(str(target)):
-        target.mkdir(parents=True, exist_ok=True)
-    os.environ["HEARBACK_BUILD_FILE"] = str(home.build)
-    options = [
-        "--project-dir", str(SQL_FOLDER),
-        "--profiles-dir", str(SQL_FOLDER),
-        "--target-path", str(target),
-        "--log-path", str(target / "logs"),
-        "--log-level", "none",
-        "--log-level-file", "none",
-        "--quiet",
-        "--no-use-colors",
-    ]  # fmt: skip
-    try:
-        result = dbtRunner().invoke([*arguments, *options])
-    finally:
-        close_dbt_connections()
-        factory.reset_adapters()  # type: ignore[no-untyped-call]
-    if not result.success:
-        raise explain_failure(result, target)
-    return result.result
-
-
-def close_dbt_connections() -> None:
-    """Let go of the build file, which the adapter would hold until the process ends."""
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-
-    DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
-
-
-def explain_failure(result: Any, target: Path) -> HearbackError:
-    """One line that names the model or test, what DuckDB said, and where the compiled SQL is."""
-    for found in getattr(result.result, "results", None) or []:
-        if str(found.status) in ("error", "fail", "runtime error"):
-            node = found.node
-            said = " ".join(str(found.message or "").split())
-            path = node.compiled_path or target / "compiled"
-            return HearbackError(
-                f"aggregate: {node.resource_type} {node.name} "
-                f"({SQL_FOLDER.name}/{node.original_file_path}) failed: {said}; "
-                f"the compiled SQL is {path}"
-            )
-    said = " ".join(str(result.exception or "unknown cause").split())
-    return HearbackError(f"aggregate: dbt could not run {SQL_FOLDER}: {said}; mend the project")
-
-
-def write_comments(con: duckdb.DuckDBPyConnection, run: Run) -> None:
+def write_comments(con: duckdb.DuckDBPyConnection, project: Manifest) -> None:
     """Put the descriptions of the project into the file, where they differ from what is there."""
-    manifest = json.loads((run.home.state / "dbt" / "manifest.json").read_text(encoding="utf-8"))
-    nodes = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
-    nodes += manifest["sources"].values()
+    nodes: list[Any] = [
+        node for node in project.nodes.values() if node.resource_type.value == "model"
+    ]
+    nodes += project.sources.values()
     present = {
         (schema, name): (kind, comment)
         for schema, name, kind, comment in con.execute(
@@ -470,19 +527,19 @@ def write_comments(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     }
     statements: list[str] = []
     for node in nodes:
-        schema, name = node["schema"], node.get("identifier") or node.get("alias") or node["name"]
+        schema, name = node.schema, node.identifier
         kind, comment = present.get((schema, name), (None, None))
         if kind is None:
             continue
-        wanted = " ".join(node["description"].split())
+        wanted = " ".join(node.description.split())
         if wanted and wanted != comment:
             statements.append(f'comment on {kind} {schema}."{name}" is {quote(wanted)}')
-        for column in node["columns"].values():
-            key = (schema, name, column["name"])
-            text = " ".join(column["description"].split())
+        for column in node.columns.values():
+            key = (schema, name, column.name)
+            text = " ".join(column.description.split())
             if text and key in columns and columns[key] != text:
                 statements.append(
-                    f'comment on column {schema}."{name}"."{column["name"]}" is {quote(text)}'
+                    f'comment on column {schema}."{name}"."{column.name}" is {quote(text)}'
                 )
     con.execute(";\n".join(["begin", *statements, "commit"]))
 

@@ -6,17 +6,16 @@ twice, one that is skipped not at all. Holidays are the days actually observed a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import HearbackError
-from pipelines.settings import WEEKDAYS, Calendar, parse_span
+from pipelines.settings import Calendar, parse_span
+from pipelines.special_days import plan_days, sort_versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,21 +28,24 @@ EPOCH = date(1970, 1, 1)
 DAY = 86_400
 
 
-def expand_calendar(versions: Sequence[Calendar], first: date, last: date) -> pa.Table:
+def expand_calendar(
+    versions: Sequence[Calendar], first: date, last: date, *, is_dst_kept: bool = True
+) -> pa.Table:
     """The open intervals of one calendar from first to last (local days, both included).
 
     ``versions`` are the entries of one name; each is in force from the local midnight of its
     ``valid_from`` until the next one's. Columns: calendar, open_at and close_at (UTC), and
-    minutes_before, the open minutes before open_at. Intervals that meet are joined.
+    minutes_before, the open minutes before open_at. Intervals that meet are joined. Without
+    ``is_dst_kept`` hours are those of standard time all the year.
     """
     import pyarrow as pa
 
-    ordered = sorted(versions, key=lambda version: version.valid_from or date.min)
+    ordered = sort_versions(versions)
     pieces: list[Seconds] = []
     for version, following in zip(ordered, [*ordered[1:], None], strict=False):
         begin = max(first, version.valid_from or first)
         spans = _list_local_spans(version, begin - timedelta(days=1), last)
-        spans = _to_utc(spans, ZoneInfo(version.time_zone))
+        spans = _to_utc(spans, ZoneInfo(version.time_zone), is_dst_kept=is_dst_kept)
         low = _find_midnight(begin, version.time_zone)
         high = _find_midnight(last + timedelta(days=1), version.time_zone)
         if following is not None and following.valid_from is not None:
@@ -85,7 +87,9 @@ def add_business_minutes(instants: Instants, minutes: Minutes, calendar: pa.Tabl
     offset = np.round((wanted - before[at]) * 60e6).astype(np.int64)
     found = opens[at] + offset.astype("timedelta64[us]")
     # An interval's end is exact to a microsecond; only what lies beyond the last one has no answer.
-    found = np.where(found > closes[at] + np.timedelta64(1, "us"), np.datetime64("NaT"), found)
+    found = np.where(
+        found > closes[at] + np.timedelta64(1, "us"), np.datetime64("NaT", "us"), found
+    )
     return np.where(minutes > 0, found, starts)
 
 
@@ -128,75 +132,43 @@ def slice_hours(calendar: pa.Table, first: date, last: date) -> pa.Table:
     )
 
 
-def list_free_days(country: str, years: Iterable[int]) -> set[date]:
-    """The public holidays of a country as observed; HearbackError if the country is unknown."""
-    import holidays
-
-    free: set[date] = set()
-    for year in years:
-        if country.upper() == "CN" and year in _china_years():
-            free.update(day for day in _china_days()[0] if day.year == year)
-            continue
-        try:
-            free.update(holidays.country_holidays(country.upper(), years=year))
-        except NotImplementedError:
-            raise HearbackError(
-                f"calendar country {country!r}: no public holidays are known for it; use an "
-                "ISO 3166 code such as CN, US or GB, or list the free days under 'closed'"
-            ) from None
-    return free
-
-
-def list_make_up_days() -> set[date]:
-    """China's weekend days that are worked in exchange for a holiday."""
-    return _china_days()[1]
-
-
-@cache
-def _china_days() -> tuple[set[date], set[date]]:
-    from chinese_calendar import constants
-
-    return set(constants.holidays), set(constants.workdays)
-
-
-@cache
-def _china_years() -> set[int]:
-    return {day.year for day in _china_days()[0]}
-
-
 def _list_local_spans(calendar: Calendar, first: date, last: date) -> Seconds:
     """Open spans in local wall time, seconds since the epoch's local midnight, (n, 2)."""
-    years = range(first.year, last.year + 1)
-    free = set(calendar.closed)
-    holidays = list_free_days(calendar.country, years) if calendar.country else set()
-    make_up = list_make_up_days() if calendar.make_up_days else set()
-    own_open = set(calendar.open)
-    spans = {day: [parse_span(span) for span in calendar.hours.get(day, [])] for day in WEEKDAYS}
-    borrowed = spans.get(calendar.make_up_hours, [])
+    minutes = {span: parse_span(span) for spans in calendar.hours.values() for span in spans}
     found: list[tuple[int, int]] = []
-    for offset in range((last - first).days + 1):
-        day = first + timedelta(days=offset)
-        if day in free:
-            continue
-        usual = spans[WEEKDAYS[day.weekday()]]
-        if day in own_open:
-            today = usual or borrowed
-        elif day in make_up:
-            today = borrowed
-        elif day in holidays:
-            continue
-        else:
-            today = usual
-        midnight = (day - EPOCH).days * DAY
-        found.extend((midnight + begin * 60, midnight + end * 60) for begin, end in today)
+    for planned in plan_days(calendar, first, last):
+        midnight = (planned.day - EPOCH).days * DAY
+        for begin, end in (minutes[span] for span in planned.spans):
+            found.append((midnight + begin * 60, midnight + end * 60))
     return np.array(found, np.int64).reshape(-1, 2)
 
 
-def _to_utc(spans: Seconds, zone: ZoneInfo) -> Seconds:
+def expand_without(
+    versions: Sequence[Calendar], first: date, last: date
+) -> list[tuple[str, pa.Table]]:
+    """The calendar as someone has it who forgot something: its special days, its summer time.
+
+    Only what makes a difference, by the name of what was forgotten.
+    """
+    nothing: dict[str, object] = {"country": None, "make_up_days": False, "closed": [], "open": []}
+    plain = [version.model_copy(update=nothing) for version in versions]
+    usual = expand_calendar(versions, first, last)
+    readings = [
+        ("holiday", expand_calendar(plain, first, last)),
+        ("dst", expand_calendar(versions, first, last, is_dst_kept=False)),
+    ]
+    return [(name, found) for name, found in readings if not found.equals(usual)]
+
+
+def _to_utc(spans: Seconds, zone: ZoneInfo, *, is_dst_kept: bool) -> Seconds:
     """Local spans as UTC spans: each stretch of constant offset takes what falls into it."""
     if not len(spans):
         return spans
     low, high = int(spans[0, 0]) - 2 * DAY, int(spans[-1, 1]) + 2 * DAY
+    if not is_dst_kept:
+        # A year more on either side knows the standard time, whatever the season.
+        year = 366 * DAY
+        return spans - min(offset for *_, offset in _list_offsets(zone, low - year, high + year))
     pieces = [
         _clip(spans - offset, begin, end) for begin, end, offset in _list_offsets(zone, low, high)
     ]

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from pipelines.build_file import fetch_row, has_table, write_rows, write_table
-from pipelines.calendars import expand_calendar, slice_hours
+from pipelines.build_file import (
+    fetch_row,
+    has_table,
+    write_comments_of,
+    write_rows,
+    write_table,
+)
+from pipelines.calendars import expand_calendar, expand_without, slice_hours
 from pipelines.errors import HearbackError
 from pipelines.settings import Calendar, Settings, nearest
 
@@ -58,6 +64,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "segments": "varchar[]",
         "teams": "varchar[]",
         "tags": "varchar[]",
+        "pause_statuses": "varchar[]",
+        "pauses_do_not_contact": "boolean",
     },
     "follow_up_rules": {
         "rule": "varchar",
@@ -96,6 +104,16 @@ def write_config(
         "config.calendar_range",
         {"fingerprint": "varchar", "first": "date", "last": "date"},
         [{"fingerprint": stamp, "first": first, "last": last}],
+    )
+    write_comments_of(
+        con,
+        "config.calendar_range",
+        "The days that the expanded calendars cover. One row per build file.",
+        {
+            "fingerprint": "Hash of the configuration that they were expanded from.",
+            "first": "First day.",
+            "last": "Last day.",
+        },
     )
 
 
@@ -145,8 +163,8 @@ def list_rows(settings: Settings) -> dict[str, Rows]:
             {
                 "position": position,
                 "policy": policy.name,
-                "clock": policy.clock,
-                "metric": "first_reply",
+                "clock": policy.clocks.get(metric, policy.clock),
+                "metric": metric,
                 "priority": priority,
                 "target_minutes": minutes,
                 "channels": policy.when.channel,
@@ -155,9 +173,12 @@ def list_rows(settings: Settings) -> dict[str, Rows]:
                 "segments": policy.when.segment,
                 "teams": policy.when.team,
                 "tags": policy.when.tag,
+                "pause_statuses": policy.pause_statuses,
+                "pauses_do_not_contact": policy.pause_do_not_contact,
             }
             for position, policy in enumerate(settings.sla_policies)
-            for priority, minutes in policy.first_reply.items()
+            for metric, targets in policy.targets.items()
+            for priority, minutes in targets.items()
         ],
         "follow_up_rules": [
             {"rule": rule.name, "is_enabled": rule.enabled, "thresholds": rule.thresholds}
@@ -194,6 +215,13 @@ def write_calendars(
     slots = [slice_hours(table, first, last) for table in tables]
     nothing = slice_hours(nothing, first, first)[:0]
     write_table(con, "config.calendar_slots", pa.concat_tables([nothing, *slots]))
+    readings = []
+    for entries in versions.values():
+        for name, table in expand_without(entries, first, last):
+            cut = slice_hours(table, first, last)
+            readings.append(cut.append_column("forgotten", pa.array([name] * len(cut))))
+    nothing = nothing.append_column("forgotten", pa.array([], pa.string()))
+    write_table(con, "config.calendar_readings", pa.concat_tables([nothing, *readings]))
 
 
 def check_rules(settings: Settings, folder: Path) -> None:

@@ -41,7 +41,7 @@ where coalesce(
 )
 {% endmacro %}
 
-{#- How much a priority weighs in a task's score, 0 to 1. #}
+{#- How grave a priority is, 0 to 1. #}
 {% macro priority_weight(priority) -%}
 case {{ priority }}
     when 'urgent' then 1.0
@@ -49,6 +49,19 @@ case {{ priority }}
     when 'low' then 0.25
     else 0.5
 end
+{%- endmacro %}
+
+{#-
+  Where a task stands among those of its priority, 0 to 1: how grave it is,
+  how much it presses (both 0 to 1), and who waits.
+#}
+{% macro task_score(severity, pressure, is_vip) -%}
+round(
+            0.4 * greatest(0, least(1, {{ severity }}))
+            + 0.4 * greatest(0, least(1, {{ pressure }}))
+            + if(coalesce({{ is_vip }}, false), 0.2, 0),
+            4
+        )
 {%- endmacro %}
 
 {#- Business minutes within which somebody should act. #}
@@ -59,4 +72,27 @@ case {{ priority }}
     when 'low' then 960.0
     else 480.0
 end
+{%- endmacro %}
+
+{#- A time in hours as people say it: minutes, hours, or from three days on days. #}
+{% macro say_hours(hours, language='en') -%}
+{%- set minutes = "greatest(1, round(60 * " ~ hours ~ "))" -%}
+case
+            when {{ minutes }} < 60
+                then {{ say_number(minutes, 'minute', '分钟', language) }}
+            when round({{ hours }}, 1) < 10
+                then {{ say_number('round(' ~ hours ~ ', 1)', 'hour', '小时', language) }}
+            when round({{ hours }}) < 72
+                then {{ say_number('round(' ~ hours ~ ')', 'hour', '小时', language) }}
+            else {{ say_number('round(' ~ hours ~ ' / 24)', 'day', '天', language) }}
+        end
+{%- endmacro %}
+
+{#- A number and its unit; in English one is singular. No more digits than it has. #}
+{% macro say_number(number, unit, unit_zh, language) -%}
+{%- if language == 'en' -%}
+format('{:g} {{ unit }}{}', {{ number }}, if({{ number }} = 1, '', 's'))
+{%- else -%}
+format('{:g} {{ unit_zh }}', {{ number }})
+{%- endif -%}
 {%- endmacro %}

@@ -18,3 +18,14 @@ sum({{ value }}) filter (where measure = '{{ measure }}')
 {% macro duration_weighted_score(rating, minutes) -%}
 5 * {{ rating }} / nullif({{ rating }} + {{ minutes }}, 0)
 {%- endmacro %}
+
+{#-
+  T / (T - P) with T the instant of the solve and P that of the opening, both in
+  minutes since the local month of the solve began; NULL where they are equal.
+#}
+{% macro resolution_time_ratio() -%}
+{{ minutes_between(
+    "date_trunc('month', last_solved_date)::timestamp at time zone time_zone",
+    'last_solved_at'
+) }} / nullif(full_resolution_minutes, 0)
+{%- endmacro %}

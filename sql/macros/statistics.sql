@@ -28,7 +28,7 @@ least(1, {{ wilson_bound(numerator, denominator, "+") }})
 {% endmacro %}
 
 {#-
-  The two-sided 95 % quantile of Student's distribution: exact up to 4
+  The two-sided 95 % quantile of Student's distribution: exact up to 6
   degrees of freedom, then the expansion of Abramowitz and Stegun 26.7.5
   (error below 0.01 %).
 #}
@@ -39,6 +39,8 @@ case
     when {{ freedom }} = 2 then 4.302652729911275
     when {{ freedom }} = 3 then 3.182446305284263
     when {{ freedom }} = 4 then 2.776445105197799
+    when {{ freedom }} = 5 then 2.570581835636314
+    when {{ freedom }} = 6 then 2.446911851144969
     else
         1.959963984540054
         + 2.372271230 / ({{ freedom }})

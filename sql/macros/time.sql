@@ -25,3 +25,12 @@ coalesce(
 {% macro is_unsolved(status) -%}
 {{ status }} in ('new', 'open', 'pending', 'hold')
 {%- endmacro %}
+
+{#- Open minutes until an instant, given the slot of the calendar's hour. #}
+{% macro minutes_in_slot(instant, slot) -%}
+{{ slot }}.minutes_before
+            + greatest(0, {{ minutes_between(
+                slot ~ ".open_at",
+                "least(" ~ instant ~ ", " ~ slot ~ ".close_at)"
+            ) }})
+{%- endmacro %}

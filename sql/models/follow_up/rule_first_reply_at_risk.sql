@@ -49,25 +49,33 @@ final as (
         if(
             at_risk.hours_left > 0,
             format(
-                'First reply due in {:.1f} hours (target {:.0f} minutes, '
+                'First reply due in {} (target {:.0f} minutes, '
                 'policy {}).',
-                at_risk.hours_left, at_risk.target_minutes, at_risk.policy
+                {{ say_hours('at_risk.hours_left') }},
+                at_risk.target_minutes,
+                at_risk.policy
             ),
             format(
-                'First reply overdue by {:.1f} hours (target {:.0f} minutes, '
+                'First reply overdue by {} (target {:.0f} minutes, '
                 'policy {}).',
-                -at_risk.hours_left, at_risk.target_minutes, at_risk.policy
+                {{ say_hours('-at_risk.hours_left') }},
+                at_risk.target_minutes,
+                at_risk.policy
             )
         ) as reason,
         if(
             at_risk.hours_left > 0,
             format(
-                '首次回复将在 {:.1f} 小时后超时（目标 {:.0f} 分钟，规则 {}）。',
-                at_risk.hours_left, at_risk.target_minutes, at_risk.policy
+                '首次回复将在 {}后超时（目标 {:.0f} 分钟，规则 {}）。',
+                {{ say_hours('at_risk.hours_left', 'zh') }},
+                at_risk.target_minutes,
+                at_risk.policy
             ),
             format(
-                '首次回复已超时 {:.1f} 小时（目标 {:.0f} 分钟，规则 {}）。',
-                -at_risk.hours_left, at_risk.target_minutes, at_risk.policy
+                '首次回复已超时 {}（目标 {:.0f} 分钟，规则 {}）。',
+                {{ say_hours('-at_risk.hours_left', 'zh') }},
+                at_risk.target_minutes,
+                at_risk.policy
             )
         ) as reason_zh,
         [at_risk.case_id] as evidence,
@@ -78,9 +86,11 @@ final as (
         at_risk.need,
         coalesce(at_risk.priority, 'normal') as priority,
         at_risk.language,
-        {{ priority_weight('at_risk.priority') }}
-        + if(at_risk.hours_left <= 0, 0.25, 0)
-        + if(coalesce(customers.is_vip, false), 0.25, 0) as score,
+        {{ task_score(
+            priority_weight('at_risk.priority'),
+            '1 - at_risk.hours_left / ' ~ threshold('hours'),
+            'customers.is_vip'
+        ) }} as score,
         at_risk.opened_at as occurred_at,
         at_risk.breach_at as due_at,
         'Send the first reply now.' as suggested_action,

@@ -16,7 +16,9 @@ cases as (
 responses as (
 
     select * from {{ ref('survey_responses') }}
-    where is_satisfied = false or nps_group = 'detractor'
+    where
+        not is_excluded
+        and (is_satisfied = false or nps_group = 'detractor')
 
 ),
 
@@ -35,6 +37,13 @@ answers as (
         responses.score,
         responses.scale_max,
         responses.answered_at,
+        -- Good or bad tells less than one of five.
+        if(
+            responses.scale_max - responses.scale_min <= 1,
+            0.75, 1 - responses.score_share
+        ) as badness,
+        {{ minutes_between('responses.answered_at', 'run.as_of') }} / 1440
+            as days_old,
         {{ minutes_between('cases.last_solved_at', 'responses.answered_at') }}
         / 1440 as days_after
     from responses
@@ -88,11 +97,18 @@ final as (
         latest.opening_feedback_id as feedback_id,
         latest.team,
         latest.need,
-        if(latest.priority in ('urgent', 'high'), latest.priority, 'high')
-            as priority,
+        if(
+            latest.badness >= 1
+            or latest.priority in ('urgent', 'high')
+            or coalesce(customers.is_vip, false),
+            'high', 'normal'
+        ) as priority,
         latest.language,
-        {{ priority_weight('latest.priority') }}
-        + if(coalesce(customers.is_vip, false), 0.25, 0) as score,
+        {{ task_score(
+            'latest.badness',
+            '1 - latest.days_old / ' ~ threshold('days'),
+            'customers.is_vip'
+        ) }} as score,
         latest.answered_at as occurred_at,
         latest.answered_at as due_basis_at,
         {{ priority_minutes("'normal'") }} as due_minutes,

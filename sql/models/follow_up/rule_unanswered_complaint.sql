@@ -138,54 +138,82 @@ waiting as (
 
 ),
 
+ranked as (
+
+    select
+        waiting.*,
+        coalesce(customers.is_vip, false) as is_vip,
+        -- Most complaints name a loss: what has waited long in a case, was
+        -- said again or comes from an important customer is done before.
+        case
+            when waiting.priority <> 'high' then waiting.priority
+            when
+                (
+                    waiting.case_id is not null
+                    and waiting.hours_waited >= {{ threshold('hours_grave') }}
+                )
+                or len(waiting.feedback_ids) > 1
+                or coalesce(customers.is_vip, false)
+                then coalesce(waiting.priority, 'normal')
+            else 'normal'
+        end as task_priority
+    from waiting
+    left join customers on waiting.customer_id = customers.customer_id
+
+),
+
 final as (
 
     select
         format(
-            'Complaint without a reply for {:.0f} hours (priority {}); '
-            '{} message(s) waiting.',
-            waiting.hours_waited,
-            coalesce(waiting.priority, 'normal'),
-            len(waiting.feedback_ids)
+            'Complaint without a reply for {} (priority {}); '
+            '{} waiting.',
+            {{ say_hours('ranked.hours_waited') }},
+            ranked.task_priority,
+            if(
+                len(ranked.feedback_ids) = 1, '1 message',
+                len(ranked.feedback_ids) || ' messages'
+            )
         ) as reason,
         format(
-            '投诉已 {:.0f} 小时无人回复（优先级：{}），共 {} 条消息待处理。',
-            waiting.hours_waited,
-            case waiting.priority
+            '投诉已 {}无人回复（优先级：{}），共 {} 条消息待处理。',
+            {{ say_hours('ranked.hours_waited', 'zh') }},
+            case ranked.task_priority
                 when 'urgent' then '紧急'
                 when 'high' then '高'
                 when 'low' then '低'
                 else '普通'
             end,
-            len(waiting.feedback_ids)
+            len(ranked.feedback_ids)
         ) as reason_zh,
-        waiting.feedback_ids as evidence,
-        waiting.customer_id,
-        waiting.case_id,
-        waiting.feedback_id,
-        waiting.team,
-        waiting.need,
-        coalesce(waiting.priority, 'normal') as priority,
-        waiting.language,
-        {{ priority_weight('waiting.priority') }}
-        + least(0.25, waiting.hours_waited / 960)
-        + if(coalesce(customers.is_vip, false), 0.25, 0) as score,
-        waiting.created_at as occurred_at,
-        waiting.created_at as due_basis_at,
-        {{ priority_minutes('waiting.priority') }} as due_minutes,
+        ranked.feedback_ids as evidence,
+        ranked.customer_id,
+        ranked.case_id,
+        ranked.feedback_id,
+        ranked.team,
+        ranked.need,
+        ranked.task_priority as priority,
+        ranked.language,
+        {{ task_score(
+            priority_weight('ranked.priority'),
+            '1 - exp(-ranked.hours_waited / 72)',
+            'ranked.is_vip'
+        ) }} as score,
+        ranked.created_at as occurred_at,
+        ranked.created_at as due_basis_at,
+        {{ priority_minutes('ranked.priority') }} as due_minutes,
         if(
-            waiting.case_id is null,
+            ranked.case_id is null,
             'Contact the customer or answer in public, and open a case.',
             'Reply to the customer: apologise, say what happens next and when.'
         ) as suggested_action,
         if(
-            waiting.case_id is null,
+            ranked.case_id is null,
             '联系客户或公开回复，并建立工单。',
             '回复客户：致歉，说明下一步处理和时间。'
         ) as suggested_action_zh,
-        waiting.url
-    from waiting
-    left join customers on waiting.customer_id = customers.customer_id
+        ranked.url
+    from ranked
 
 )
 

@@ -93,25 +93,53 @@ opening_labels as (
 
 ),
 
--- What a value was before its first change is what it was at the opening.
-first_changes as (
+changes as (
 
     select
         events.case_id,
-        count(*) filter (where events.event_type = 'group_changed')
-            as group_changes,
-        arg_min_null(
-            events.from_value, (events.event_at, events.sequence)
-        ) filter (
-            where events.event_type = 'group_changed'
-        ) as opening_group,
-        arg_min_null(
-            events.from_value, (events.event_at, events.sequence)
-        ) filter (
-            where events.event_type = 'priority_changed'
-        ) as opening_priority
+        events.event_type,
+        events.from_value,
+        events.to_value,
+        (
+            events.event_at, coalesce(events.sequence, -1), events.event_id
+        ) as place,
+        events.event_at <= cases.opened_at as is_at_opening
     from events
-    group by events.case_id
+    inner join cases on events.case_id = cases.case_id
+
+),
+
+-- What was set at the opening; else what a value was before its first change.
+first_changes as (
+
+    select
+        case_id,
+        coalesce(
+            bool_or(is_at_opening) filter (
+                where event_type = 'group_changed'
+            ), false
+        ) as is_group_set,
+        arg_max_null(to_value, place) filter (
+            where event_type = 'group_changed' and is_at_opening
+        ) as set_group,
+        count(*) filter (where event_type = 'group_changed') > 0
+            as is_group_logged,
+        arg_min_null(from_value, place) filter (
+            where event_type = 'group_changed' and not is_at_opening
+        ) as earlier_group,
+        coalesce(
+            bool_or(is_at_opening) filter (
+                where event_type = 'priority_changed'
+            ), false
+        ) as is_priority_set,
+        arg_max_null(to_value, place) filter (
+            where event_type = 'priority_changed' and is_at_opening
+        ) as set_priority,
+        arg_min_null(from_value, place) filter (
+            where event_type = 'priority_changed' and not is_at_opening
+        ) as earlier_priority
+    from changes
+    group by case_id
 
 ),
 
@@ -132,18 +160,23 @@ final as (
         opening_labels.need,
         coalesce(cases.priority, opening_labels.priority) as priority,
         coalesce(
-            first_changes.opening_priority,
+            if(
+                first_changes.is_priority_set,
+                first_changes.set_priority,
+                first_changes.earlier_priority
+            ),
             cases.priority,
             opening_labels.priority
         ) as opening_priority,
         cases.status,
         coalesce(team_groups.team, cases.source_group) as team,
         cases.source_group,
-        if(
-            first_changes.group_changes > 0,
-            first_changes.opening_group,
-            cases.source_group
-        ) as opening_group,
+        case
+            when first_changes.is_group_set then first_changes.set_group
+            when first_changes.is_group_logged
+                then first_changes.earlier_group
+            else cases.source_group
+        end as opening_group,
         cases.assignee_ref,
         cases.tags,
         cases.opened_at,

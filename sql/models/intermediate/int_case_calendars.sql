@@ -43,13 +43,15 @@ assignments as (
 
     union all
 
+    -- A change that is dated before the creation holds from the creation on.
     select
-        case_id,
-        event_at as started_at,
-        sequence,
-        to_value as source_group,
+        events.case_id,
+        greatest(events.event_at, cases.opened_at) as started_at,
+        events.sequence,
+        events.to_value as source_group,
         false as is_opening
     from events
+    inner join cases on events.case_id = cases.case_id
 
 ),
 

@@ -38,7 +38,11 @@ pieces as (
             'total_reply', 'new', 'open', 'pending', 'hold'
         )
         and calendars.calendar is not null
-        and intervals.ended_at > calendars.started_at
+        -- What took no time belongs to the calendar of its instant.
+        and (
+            intervals.ended_at > calendars.started_at
+            or intervals.started_at >= calendars.started_at
+        )
         and (
             calendars.ended_at is null
             or intervals.started_at < calendars.ended_at
@@ -96,10 +100,7 @@ counted as (
         bounds.case_id,
         bounds.measure,
         bounds.sign * (
-            slots.minutes_before
-            + greatest(0, {{ minutes_between(
-                'slots.open_at', 'least(bounds.instant, slots.close_at)'
-            ) }})
+            {{ minutes_in_slot('bounds.instant', 'slots') }}
         ) as business_minutes
     from bounds
     inner join slots

@@ -30,6 +30,13 @@ final as (
             )
         ) as last_solved_at,
         max(started_at) filter (where status = 'closed') as last_closed_at,
+        max(started_at) filter (
+            where not {{ is_unsolved('status') }}
+            and {{ is_unsolved("coalesce(previous_status, 'new')") }}
+        ) as settled_at,
+        coalesce(
+            max(started_at) filter (where status = 'solved'), last_closed_at
+        ) as last_solved_at_fivetran,
         count(*) filter (
             where previous_status in ('solved', 'closed')
             and {{ is_unsolved('status') }}

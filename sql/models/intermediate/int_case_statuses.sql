@@ -41,11 +41,15 @@ changes as (
 
 ),
 
+-- No case begins deleted: if its first change is a recovery, the deletion was
+-- logged in another way.
 first_changes as (
 
     select
         case_id,
-        arg_min_null(from_value, (event_at, sequence)) as from_value
+        nullif(
+            arg_min_null(from_value, (event_at, sequence)), 'deleted'
+        ) as from_value
     from events
     where event_type = 'status_changed'
     group by case_id

@@ -40,7 +40,8 @@ final as (
     select
         case_id,
         event_at as asked_at,
-        next_at as answered_at
+        next_at as answered_at,
+        is_after_reply is null as is_first
     from boundaries
     where not is_reply
 

@@ -12,7 +12,8 @@ sources as (
 
 ),
 
--- The smallest rank of a group names it: a system of record comes first.
+-- The smallest rank of a group names it: a system of record comes first,
+-- and last what was deleted or merged into another record.
 ranked as (
 
     select
@@ -20,8 +21,13 @@ ranked as (
         customers.source_customer_id,
         customers.external_id,
         customers.email_key,
+        customers.merged_into,
         coalesce(sources.is_system_of_record, false) as is_record,
-        if(is_record, '0', '1') || customers.customer_ref as rank_key
+        case
+            when customers.is_excluded then '2'
+            when is_record then '0'
+            else '1'
+        end || customers.customer_ref as rank_key
     from customers
     left join sources on customers.source = sources.source
 
@@ -32,7 +38,8 @@ records as (
 
     select
         source_customer_id as external_id,
-        min(customer_ref) as customer_ref
+        min(customer_ref) as customer_ref,
+        min(rank_key) as rank_key
     from ranked
     where is_record
     group by source_customer_id
@@ -63,8 +70,26 @@ keys as (
     select
         'record ' || records.external_id as link_key,
         records.customer_ref,
-        '0' || records.customer_ref as rank_key
+        records.rank_key
     from records
+
+    union all
+
+    select
+        'merged ' || merged_into as link_key,
+        customer_ref,
+        rank_key
+    from ranked
+    where merged_into is not null
+
+    union all
+
+    select
+        'merged ' || survivors.customer_ref as link_key,
+        survivors.customer_ref,
+        survivors.rank_key
+    from ranked as survivors
+    semi join ranked as merged on survivors.customer_ref = merged.merged_into
 
 ),
 

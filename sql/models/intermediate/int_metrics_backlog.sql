@@ -2,48 +2,21 @@
 
 with
 
-run as (
-
-    select * from {{ source('run', 'current') }}
-
-),
-
-cases as (
-
-    select * from {{ ref('cases') }}
-    where not is_excluded
-
-),
-
-statuses as (
-
-    select * from {{ ref('int_case_statuses') }}
-    where {{ is_unsolved('status') }}
-
-),
-
--- The days at whose end a case stood unsolved: from the day on which the
--- status began until the day before the one on which it ended.
 spells as (
 
     select
-        cases.source,
-        cases.channel,
-        cases.team,
-        cases.need,
-        cases.priority,
-        {{ local_day('cases.opened_at', 'cases.time_zone') }} as opened_date,
-        {{ local_day('statuses.started_at', 'cases.time_zone') }}
-            as first_date,
-        {{ local_day(
-            'coalesce(statuses.ended_at, run.as_of)', 'cases.time_zone'
-        ) }} - 1 as last_date,
+        source,
+        channel,
+        team,
+        need,
+        priority,
+        opened_date,
+        first_date,
+        last_date,
         count(*)::double as case_count
-    from statuses
-    inner join cases on statuses.case_id = cases.case_id
-    cross join run
+    from {{ ref('int_backlog_spells') }}
+    where exclusion_reason is null
     group by all
-    having first_date <= last_date
 
 ),
 
@@ -60,28 +33,93 @@ days as (
 
 ),
 
-final as (
+backlog as (
 
     select
         'backlog' as metric,
-        'case' as counted,
-        'snapshot' as cohort,
         cohort_date,
         source,
         channel,
         team,
         need,
         priority,
-        case
-            when cohort_date - opened_date < 1 then '0-1 days'
-            when cohort_date - opened_date < 3 then '1-3 days'
-            when cohort_date - opened_date < 7 then '3-7 days'
-            when cohort_date - opened_date < 30 then '7-30 days'
-            else '30 days or more'
-        end as age_band,
+        {{ age_band('cohort_date', 'opened_date') }} as age_band,
         sum(case_count) as numerator
     from days
     group by all
+
+),
+
+-- How it stands at the instant up to which the run counts.
+standing as (
+
+    select * from {{ ref('cases') }}
+    where not is_excluded and {{ is_unsolved('status') }}
+
+),
+
+ages as (
+
+    {% for clock in ['calendar', 'business'] %}
+    {%- set column = 'unsolved_age_' ~ (
+        'business_minutes' if clock == 'business' else 'minutes'
+    ) -%}
+    select
+        'unsolved_age' as metric,
+        '{{ clock }}' as clock,
+        {{ local_day('as_of', 'time_zone') }} as cohort_date,
+        source,
+        channel,
+        team,
+        need,
+        sum({{ column }}) as value_sum,
+        sum({{ column }} ^ 2) as value_sum_squares,
+        count({{ column }})::double as value_count
+    from standing
+    where {{ column }} is not null
+    group by all
+    {%- if not loop.last %}
+
+    union all by name
+
+    {% endif %}
+    {%- endfor %}
+
+),
+
+unreplied as (
+
+    select
+        'unreplied' as metric,
+        {{ local_day('as_of', 'time_zone') }} as cohort_date,
+        source,
+        channel,
+        team,
+        need,
+        count(*) filter (where agent_reply_count = 0)::double as numerator,
+        count(*)::double as denominator
+    from standing
+    group by all
+
+),
+
+united as (
+
+    select * from backlog
+    union all by name
+    select * from ages
+    union all by name
+    select * from unreplied
+
+),
+
+final as (
+
+    select
+        *,
+        'case' as counted,
+        'snapshot' as cohort
+    from united
 
 )
 

@@ -1,16 +1,6 @@
 {{ config(materialized='view') }}
 
-{%- set clocks = {'calendar': '_minutes', 'business': '_business_minutes'} -%}
-{%- set solved_durations = [
-    'total_reply', 'full_resolution', 'requester_wait', 'agent_wait',
-    'agent_work', 'on_hold'
-] -%}
-{%- set scores = ['duration_weighted_csat', 'resolution_time_ratio'] -%}
-{%- set reopen_columns = {
-    'house': 'reopen_count',
-    'fivetran': 'reopen_count_fivetran',
-    'mozilla': 'reopen_count_mozilla',
-} -%}
+{%- set dimensions = list_stored_dimensions() %}
 
 with
 
@@ -22,14 +12,7 @@ days as (
 
 cases as (
 
-    select
-        *,
-        {{ local_day('opened_at', 'time_zone') }} as opened_date,
-        {{ local_day('first_reply_at', 'time_zone') }} as first_reply_date,
-        {{ local_day('last_solved_at', 'time_zone') }} as last_solved_date,
-        {{ local_day('first_resolved_at', 'time_zone') }}
-            as first_resolved_date
-    from {{ ref('cases') }}
+    select * from {{ ref('cases') }}
 
 ),
 
@@ -53,97 +36,11 @@ opened as (
 
 ),
 
-replied as (
-
-    select
-        first_reply_date as cohort_date,
-        source,
-        channel,
-        team,
-        need,
-        {{ sums_of('first_reply_minutes') }},
-        {{ sums_of('first_reply_business_minutes') }}
-    from cases
-    where
-        not is_excluded
-        and first_reply_date in (select day from days)
-    group by all
-
-),
-
-resolved as (
-
-    select
-        first_resolved_date as cohort_date,
-        source,
-        channel,
-        team,
-        need,
-        {{ sums_of('first_resolution_minutes') }},
-        {{ sums_of('first_resolution_business_minutes') }},
-        {%- for dialect, column in reopen_columns.items() %}
-        count(*) filter (where {{ column }} > 0)::double as {{ dialect }}_count,
-        {%- endfor %}
-        count(*)::double as resolved_count
-    from cases
-    where
-        not is_excluded
-        and first_resolved_date in (select day from days)
-    group by all
-
-),
-
--- The reporting period of the ratio is the local month of the solve.
-scored as (
-
-    select
-        *,
-        {{ duration_weighted_score(
-            '(1 + 4 * csat_share)', 'full_resolution_minutes'
-        ) }} as duration_weighted_csat,
-        {{ minutes_between(
-            "date_trunc('month', last_solved_date)::timestamp"
-            ~ " at time zone time_zone",
-            'last_solved_at'
-        ) }} / nullif(full_resolution_minutes, 0) as resolution_time_ratio
-    from cases
-    where
-        not is_excluded
-        and status in ('solved', 'closed')
-        and last_solved_date in (select day from days)
-
-),
-
-solved as (
-
-    select
-        last_solved_date as cohort_date,
-        source,
-        channel,
-        team,
-        need,
-        {%- for metric in solved_durations %}
-        {%- for suffix in clocks.values() %}
-        {{ sums_of(metric ~ suffix) }},
-        {%- endfor %}
-        {%- endfor %}
-        {%- for score in scores %}
-        {{ sums_of(score) }},
-        {%- endfor %}
-        count(*) filter (where touch = 'one')::double as one_touch_count,
-        count(*) filter (where first_contact_resolved)::double
-            as first_contact_count,
-        count(first_contact_resolved)::double as judged_count,
-        count(*)::double as solved_count
-    from scored
-    group by all
-
-),
-
 service_levels as (
 
     select
         'sla' as metric,
+        metric as sla_metric,
         if(in_business_hours, 'business', 'calendar') as clock,
         'decided' as cohort,
         decided_date as cohort_date,
@@ -160,6 +57,40 @@ service_levels as (
         and is_breached is not null
         and decided_date in (select day from days)
     group by all
+
+),
+
+-- One row a day and group of cases, with the sums of all its metrics.
+summed as (
+
+    {% for cohort in list_case_cohorts() -%}
+    select
+        {{ cohort.day }} as cohort_date,
+        {{ dimensions | join(',\n        ') }},
+        {{ sum_case_metrics(cohort.specs) }} as sums
+    from cases
+    where
+        not is_excluded
+        and {{ cohort.day }} in (select day from days)
+        {%- if cohort.when %}
+        and {{ cohort.when }}
+        {%- endif %}
+    group by all
+    {%- if not loop.last %}
+
+    union all
+
+    {% endif %}
+    {%- endfor %}
+
+),
+
+of_metrics as (
+
+    select
+        * exclude (sums),
+        unnest(sums, max_depth := 2)
+    from summed
 
 ),
 
@@ -189,57 +120,9 @@ united as (
     group by all
 
     union all by name
-    {% for clock, suffix in clocks.items() %}
-    {{ mean_rows(
-        'first_reply', clock, 'first_reply', 'replied', 'first_reply' ~ suffix
-    ) }}
 
-    union all by name
-    {{ mean_rows(
-        'first_resolution', clock, 'solved', 'resolved',
-        'first_resolution' ~ suffix
-    ) }}
-
-    union all by name
-    {% for metric in solved_durations %}
-    {{ mean_rows(metric, clock, 'solved', 'solved', metric ~ suffix) }}
-
-    union all by name
-    {% endfor %}
-    {%- endfor %}
-    {%- for score in scores %}
-    select
-        '{{ score }}' as metric,
-        'solved' as cohort,
-        cohort_date,
-        source,
-        channel,
-        team,
-        need,
-        {{ score }}_sum as value_sum,
-        {{ score }}_squares as value_sum_squares,
-        {{ score }}_count as value_count,
-        solved_count - {{ score }}_count as left_out_count
-    from solved
-
-    union all by name
-    {% endfor %}
-    {%- for dialect in reopen_columns %}
-    {{ share_rows(
-        'reopen', dialect, 'resolved', dialect ~ '_count', 'resolved_count'
-    ) }}
-
-    union all by name
-    {% endfor %}
-    {{ share_rows(
-        'one_touch', 'house', 'solved', 'one_touch_count', 'solved_count'
-    ) }}
-
-    union all by name
-    {{ share_rows(
-        'first_contact', 'house', 'solved', 'first_contact_count',
-        'judged_count'
-    ) }}
+    select * from of_metrics
+    where denominator > 0 or value_count > 0 or left_out_count > 0
 
     union all by name
 

@@ -34,13 +34,10 @@ feedback as (
     from {{ ref('stg_feedback') }}
     cross join project
     where
-        not coalesce(is_excluded, false)
-        and (
-            created_at is null
-            or (
-                created_at >= (select low from bounds)
-                and created_at < (select high from bounds)
-            )
+        created_at is null
+        or (
+            created_at >= (select low from bounds)
+            and created_at < (select high from bounds)
         )
 
 ),
@@ -60,7 +57,7 @@ labels as (
 final as (
 
     select
-        'volume' as metric,
+        if(feedback.is_excluded, 'excluded', 'volume') as metric,
         'feedback' as counted,
         'created' as cohort,
         feedback.cohort_date,
@@ -71,6 +68,8 @@ final as (
         labels.feedback_type,
         labels.need,
         labels.sentiment,
+        if(feedback.is_excluded, feedback.exclusion_reason, null)
+            as exclusion_reason,
         count(*)::double as numerator
     from feedback
     left join days on feedback.cohort_date = days.day

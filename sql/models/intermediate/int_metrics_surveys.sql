@@ -2,63 +2,15 @@
 
 with
 
-project as (
-
-    select * from {{ source('config', 'project') }}
-
-),
-
 days as (
 
     select * from {{ ref('int_touched_days') }}
 
 ),
 
-cases as (
-
-    select * from {{ ref('cases') }}
-
-),
-
-responses as (
-
-    select
-        responses.*,
-        cases.channel,
-        cases.team,
-        cases.need,
-        coalesce(cases.time_zone, project.time_zone) as day_zone,
-        {{ local_day('responses.answered_at', 'day_zone') }} as rated_date,
-        {{ local_day(
-            'coalesce(responses.offered_at, responses.answered_at)',
-            'day_zone'
-        ) }} as offered_date
-    from {{ ref('survey_responses') }} as responses
-    cross join project
-    left join cases on responses.case_id = cases.case_id
-    where not coalesce(cases.is_excluded, false)
-
-),
-
 answers as (
 
-    select * from responses
-    where score_share is not null and rated_date is not null
-
-),
-
--- Of several answers to one question about one case the latest counts.
-later_answers as (
-
-    select
-        case_id,
-        source,
-        survey_id,
-        question_id,
-        max((answered_at, response_id)) as latest
-    from answers
-    where case_id is not null
-    group by case_id, source, survey_id, question_id
+    select * from {{ ref('int_answers') }}
 
 ),
 
@@ -67,16 +19,7 @@ latest as (
     select answers.*
     from answers
     semi join days on answers.rated_date = days.day
-    left join later_answers
-        on
-            answers.case_id = later_answers.case_id
-            and answers.source = later_answers.source
-            and answers.survey_id is not distinct from later_answers.survey_id
-            and answers.question_id
-            is not distinct from later_answers.question_id
-    where
-        answers.case_id is null
-        or (answers.answered_at, answers.response_id) = later_answers.latest
+    where answers.left_out_reason is null
 
 ),
 
@@ -151,16 +94,17 @@ response_rate as (
         'response_rate' as metric,
         'answer' as counted,
         'offered' as cohort,
-        responses.offered_date as cohort_date,
-        responses.source,
-        responses.channel,
-        responses.team,
-        responses.need,
-        count(*) filter (where responses.answered_at is not null)::double
+        answers.offered_date as cohort_date,
+        answers.source,
+        answers.channel,
+        answers.team,
+        answers.need,
+        count(*) filter (where answers.answered_at is not null)::double
             as numerator,
         count(*)::double as denominator
-    from responses
-    semi join days on responses.offered_date = days.day
+    from answers
+    semi join days on answers.offered_date = days.day
+    where answers.exclusion_reason is null
     group by all
 
 ),

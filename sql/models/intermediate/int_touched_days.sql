@@ -18,10 +18,10 @@ cases as (
     select
         cases.case_id,
         unnest([
-            {{ local_day('cases.opened_at', 'cases.time_zone') }},
-            {{ local_day('cases.first_reply_at', 'cases.time_zone') }},
-            {{ local_day('cases.first_resolved_at', 'cases.time_zone') }},
-            {{ local_day('cases.last_solved_at', 'cases.time_zone') }}
+            cases.opened_date,
+            cases.first_reply_date,
+            cases.first_resolved_date,
+            cases.last_solved_date
         ]) as day
     from {{ ref('cases') }} as cases
     semi join changed on cases.case_id = changed.case_id

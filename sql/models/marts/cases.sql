@@ -40,6 +40,18 @@ minutes as (
 
 ),
 
+dialects as (
+
+    select * from {{ ref('int_case_dialects') }}
+
+),
+
+issues as (
+
+    select * from {{ ref('int_case_issues') }}
+
+),
+
 sla_events as (
 
     select * from {{ ref('sla_events') }}
@@ -49,7 +61,11 @@ sla_events as (
 responses as (
 
     select * from {{ ref('survey_responses') }}
-    where kind = 'csat' and score is not null and case_id is not null
+    where
+        kind = 'csat'
+        and score is not null
+        and case_id is not null
+        and not is_excluded
 
 ),
 
@@ -152,6 +168,7 @@ clocks as (
         counts.* exclude (case_id),
         resolutions.* exclude (case_id, status),
         minutes.* exclude (case_id),
+        dialects.* exclude (case_id),
         resolutions.status as present_status,
         {{ is_unsolved('resolutions.status') }} as is_unsolved,
         resolutions.status in ('solved', 'closed') as is_solved,
@@ -160,6 +177,7 @@ clocks as (
     inner join counts on attributes.case_id = counts.case_id
     inner join resolutions on attributes.case_id = resolutions.case_id
     inner join minutes on attributes.case_id = minutes.case_id
+    inner join dialects on attributes.case_id = dialects.case_id
     cross join run
 
 ),
@@ -231,6 +249,15 @@ final as (
         clocks.total_reply_business_minutes,
         clocks.first_resolution_business_minutes,
         clocks.full_resolution_business_minutes,
+        clocks.first_reply_minutes_fivetran,
+        clocks.first_resolution_minutes_fivetran,
+        clocks.full_resolution_minutes_fivetran,
+        clocks.first_reply_business_minutes_fivetran,
+        clocks.first_resolution_business_minutes_fivetran,
+        clocks.full_resolution_business_minutes_fivetran,
+        clocks.first_reply_business_minutes_zendesk,
+        clocks.first_resolution_business_minutes_zendesk,
+        clocks.full_resolution_business_minutes_zendesk,
         clocks.reopen_count,
         clocks.reopen_count_fivetran,
         clocks.reopen_count_mozilla,
@@ -247,6 +274,7 @@ final as (
             when clocks.agent_reply_count = 2 then 'two'
             else 'multi'
         end as touch,
+        clocks.touch_fivetran,
         case
             when
                 clocks.is_solved
@@ -262,7 +290,17 @@ final as (
         breaches.sla_breached,
         clocks.calendar,
         clocks.time_zone,
+        {{ local_day('clocks.opened_at', 'clocks.time_zone') }} as opened_date,
+        {{ local_day('clocks.first_reply_at', 'clocks.time_zone') }}
+            as first_reply_date,
+        {{ local_day(
+            'coalesce(clocks.first_solved_at, clocks.first_settled_at)',
+            'clocks.time_zone'
+        ) }} as first_resolved_date,
+        {{ local_day('clocks.last_solved_at', 'clocks.time_zone') }}
+            as last_solved_date,
         clocks.is_status_inferred,
+        issues.data_issues,
         clocks.as_of,
         clocks.is_excluded,
         clocks.exclusion_reason
@@ -270,6 +308,7 @@ final as (
     left join returned on clocks.case_id = returned.case_id
     left join satisfaction on clocks.case_id = satisfaction.case_id
     left join breaches on clocks.case_id = breaches.case_id
+    left join issues on clocks.case_id = issues.case_id
 
 )
 

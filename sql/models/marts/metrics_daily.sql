@@ -6,13 +6,14 @@
         pre_hook="
             {% if is_incremental() %}
             delete from {{ this }}
-            where metric = 'backlog'
+            where cohort = 'snapshot'
                 or cohort_date is null
                 or cohort_date in (
                     select day from {{ ref('int_touched_days') }}
                 )
             {% endif %}
-        "
+        ",
+        post_hook="{{ create_metric_functions() }}"
     )
 }}
 
@@ -34,13 +35,7 @@ valued as (
 
     select
         *,
-        case
-            when metric = 'nps' then 100 * numerator / denominator
-            when denominator is not null then numerator / denominator
-            when value_count is not null
-                then value_sum / nullif(value_count, 0)
-            else numerator
-        end as value,
+        {{ value_of_sums() }} as value,
         coalesce(denominator, value_count, numerator) as size
     from components
 
@@ -66,6 +61,7 @@ final as (
         priority,
         age_band,
         exclusion_reason,
+        sla_metric,
         numerator,
         denominator,
         value_sum,
@@ -73,34 +69,8 @@ final as (
         value_count,
         left_out_count,
         value,
-        case
-            when metric = 'nps'
-                then
-                    greatest(-100, value - {{ nps_margin(
-                        'numerator', 'value_sum_squares', 'denominator'
-                    ) }})
-            when denominator is not null
-                then {{ wilson_low('numerator', 'denominator') }}
-            when value_count is not null
-                then
-                    value - {{ mean_margin(
-                        'value_sum', 'value_sum_squares', 'value_count'
-                    ) }}
-        end as ci_low,
-        case
-            when metric = 'nps'
-                then
-                    least(100, value + {{ nps_margin(
-                        'numerator', 'value_sum_squares', 'denominator'
-                    ) }})
-            when denominator is not null
-                then {{ wilson_high('numerator', 'denominator') }}
-            when value_count is not null
-                then
-                    value + {{ mean_margin(
-                        'value_sum', 'value_sum_squares', 'value_count'
-                    ) }}
-        end as ci_high,
+        {{ low_of_sums() }} as ci_low,
+        {{ high_of_sums() }} as ci_high,
         size < 5 as is_small_sample
     from valued
 

@@ -25,7 +25,9 @@ final as (
         orders.amount,
         orders.currency,
         orders.status,
-        orders.updated_at
+        orders.updated_at,
+        coalesce(orders.is_excluded, false) as is_excluded,
+        orders.exclusion_reason
     from orders
     left join identities on orders.customer_ref = identities.customer_ref
 

@@ -20,5 +20,6 @@ from {{ ref('metrics_daily') }}
 where
     metric in (
         'first_reply', 'total_reply', 'first_resolution', 'full_resolution',
-        'requester_wait', 'agent_wait', 'agent_work', 'on_hold'
+        'requester_wait', 'agent_wait', 'agent_work', 'on_hold', 'solve'
     )
+    and dialect = 'house'

@@ -2,6 +2,7 @@
 
 select
     cohort_date as decided_date,
+    sla_metric,
     clock,
     source,
     channel,

@@ -57,7 +57,11 @@ final as (
         coalesce(identities.customer_id, scaled.customer_ref) as customer_id,
         scaled.case_id,
         scaled.offered_at,
-        scaled.answered_at
+        scaled.answered_at,
+        scaled.is_partial,
+        scaled.source_response_id,
+        coalesce(scaled.is_excluded, false) as is_excluded,
+        scaled.exclusion_reason
     from scaled
     left join identities on scaled.customer_ref = identities.customer_ref
 

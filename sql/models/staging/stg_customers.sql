@@ -15,6 +15,7 @@ renamed as (
         external_id,
         email_key,
         display_name,
+        organization,
         language,
         region,
         segment,
@@ -24,6 +25,10 @@ renamed as (
         lifetime_value,
         do_not_contact,
         updated_at,
+        captured_at,
+        merged_into,
+        is_excluded,
+        exclusion_reason,
         changed_in
     from source
 

@@ -20,6 +20,9 @@ renamed as (
         currency,
         status,
         updated_at,
+        captured_at,
+        is_excluded,
+        exclusion_reason,
         changed_in
     from source
 

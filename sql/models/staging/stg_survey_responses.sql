@@ -23,6 +23,11 @@ renamed as (
         case_id,
         offered_at,
         answered_at,
+        is_partial,
+        source_response_id,
+        captured_at,
+        is_excluded,
+        exclusion_reason,
         changed_in
     from source
 

@@ -1,0 +1,3 @@
+{{ config(materialized='view') }}
+
+select * from {{ source('lake', 'model_quality') }}

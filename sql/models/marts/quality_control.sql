@@ -1,0 +1,189 @@
+-- depends_on: {{ ref('int_touched_days') }}
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='append',
+        pre_hook="
+            {% if is_incremental() %}
+            delete from {{ this }}
+            where (period = 'day' and period_date in (
+                    select day from {{ ref('int_touched_days') }}
+                ))
+                or (period = 'week' and period_date in (
+                    select date_trunc('week', day)::date
+                    from {{ ref('int_touched_days') }}
+                ))
+            {% endif %}
+        "
+    )
+}}
+
+with
+
+touched as (
+
+    select * from {{ ref('int_touched_days') }}
+
+),
+
+periods as (
+
+    select
+        'day' as period,
+        day as period_date
+    from touched
+
+    union
+
+    select
+        'week' as period,
+        date_trunc('week', day)::date as period_date
+    from touched
+
+),
+
+-- A week is counted anew from all of its days.
+days as (
+
+    select distinct
+        unnest(
+            generate_series(
+                period_date::timestamp,
+                period_date::timestamp + interval 6 days,
+                interval 1 day
+            )
+        )::date as day
+    from periods
+    where period = 'week'
+
+),
+
+cases as (
+
+    select * from {{ ref('cases') }}
+    where not is_excluded
+
+),
+
+measured as (
+
+    select
+        'satisfaction' as measure,
+        'calendar' as clock,
+        rated_date as day,
+        team,
+        agent_id,
+        channel,
+        need,
+        1 + 4 * score_share as amount
+    from {{ ref('int_answers') }}
+    where
+        kind = 'csat'
+        and left_out_reason is null
+        and rated_date in (select day from days)
+    {%- for clock, suffix in {
+        'calendar': '_minutes', 'business': '_business_minutes'
+    }.items() %}
+
+    union all
+
+    select
+        'first_reply' as measure,
+        '{{ clock }}' as clock,
+        first_reply_date as day,
+        team,
+        assignee_id as agent_id,
+        channel,
+        need,
+        first_reply{{ suffix }} as amount
+    from cases
+    where
+        first_reply{{ suffix }} is not null
+        and first_reply_date in (select day from days)
+
+    union all
+
+    select
+        'resolution' as measure,
+        '{{ clock }}' as clock,
+        last_solved_date as day,
+        team,
+        assignee_id as agent_id,
+        channel,
+        need,
+        full_resolution{{ suffix }} as amount
+    from cases
+    where
+        full_resolution{{ suffix }} is not null
+        and last_solved_date in (select day from days)
+    {%- endfor %}
+
+),
+
+cut as (
+
+    select
+        measure,
+        clock,
+        day,
+        amount,
+        unnest([
+            struct_pack(dimension := 'all', member := null::varchar),
+            struct_pack(dimension := 'team', member := team),
+            struct_pack(dimension := 'agent', member := agent_id),
+            struct_pack(dimension := 'channel', member := channel),
+            struct_pack(dimension := 'need', member := need)
+        ], max_depth := 2)
+    from measured
+
+),
+
+placed as (
+
+    select
+        *,
+        unnest([
+            struct_pack(period := 'day', period_date := day),
+            struct_pack(
+                period := 'week', period_date := date_trunc('week', day)::date
+            )
+        ], max_depth := 2)
+    from cut
+
+),
+
+counted as (
+
+    select
+        measure,
+        clock,
+        period,
+        period_date,
+        dimension,
+        member,
+        count(*) as value_count,
+        avg(amount) as mean,
+        var_samp(amount) as variance,
+        stddev_samp(amount) as standard_deviation,
+        quantile_cont(amount, [0.5, 0.9]) as quantiles
+    from placed
+    semi join periods
+        on
+            placed.period = periods.period
+            and placed.period_date = periods.period_date
+    group by all
+
+),
+
+final as (
+
+    select
+        * exclude (quantiles),
+        quantiles[1] as median,
+        quantiles[2] as p90,
+        value_count < 5 as is_small_sample
+    from counted
+
+)
+
+select * from final
