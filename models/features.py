@@ -10,7 +10,7 @@ follow a "but", and its outer form (question mark, length, capitals).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,60 +18,55 @@ import pyarrow as pa
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from models.lexicon import MAX_TOKENS, Hits, Lexicon, PhraseTable, load_lexicon
-from models.tokens import (
-    HAN,
-    Array,
-    TokenBatch,
-    as_string_array,
-    gram_hashes,
-    iterate_chunks,
+from models.errors import ModelError
+from models.kernels import (
+    BUCKET_BITS,
+    DERIVED_CUES,
+    IS_COLUMN,
+    MAX_TOKENS,
+    SPECIAL_CLASSES,
+    CueTables,
+    Hits,
+    PhraseTables,
+    Scratch,
+    assemble_rows,
+    find_buckets,
+    make_scratch,
+    read_features,
 )
+from models.lexicon import (
+    Lexicon,
+    PhraseTable,
+    count_before,
+    load_lexicon,
+    make_hits,
+    set_bits,
+    trim_hits,
+)
+from models.tokens import Array, TokenBatch, as_string_array, iterate_chunks
 
 FEATURES_VERSION = "1"
-BUCKET_BITS = 19
-_NO_GRAM = 1 << BUCKET_BITS
-_NEGATION_REACH = 3
 # Topic classes count every phrase; of the others only the longest of overlapping phrases counts,
 # so that "not recommend" is not also "recommend".
 _TOPICS = {"sales", "technical", "after_sales", "money", "waiting", "failure"}
-_DERIVED = (
-    "praise_balance",
-    "blame_balance",
-    "praise_balance_at_end",
-    "blame_balance_at_end",
-    "positive_negated",
-    "negative_negated",
-    "question_mark",
-    "question_mark_at_end",
-    "question_form_first",
-    "request_first",
-    "many_exclamations",
-    "exclamation",
-    "capitals",
-    "no_cue",
-    "is_han",
-)
-_POLAR = _DERIVED[:6]
+_POLAR = DERIVED_CUES[:6]
 # How much a word counts that is praise or blame only in company ("quick", "late").
 _WEAK = 0.4
-_CUE_SCALE = 0.6
 
 
 @dataclass(frozen=True)
 class BatchFeatures:
-    """Features of one chunk of texts, with what is needed to explain them.
+    """Features of one chunk of n texts with T tokens.
 
-    matrix: float32 CSR [n, columns]; cues: float32 [n, cue columns], the cue block of the matrix;
-    columns_of_grams: three arrays [T], [T - 1], [T], -1 where not a column: words, pairs, and first
-    letters of words or 3-grams of Han characters.
+    columns: int32 [T, 3], the hashed columns of each token, -1 if none: word, pair, and first
+    letters of a word or 3-gram of Han characters; cues: float32 [n, cue columns].
     """
 
     tokens: TokenBatch
     hits: Hits
-    matrix: sparse.csr_matrix
-    columns_of_grams: list[Array]
+    columns: Array
     cues: Array
+    scratch: Scratch
 
 
 class TextFeatures(TransformerMixin, BaseEstimator):
@@ -90,34 +85,39 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         texts = as_string_array(X)
         keys = [np.zeros(0, np.int64)]
         for first, tokens in iterate_chunks(texts):
-            for buckets in _bucket_grams(tokens, gram_hashes(tokens.hashes, 3)):
-                rows = first + tokens.rows[: len(buckets)]
-                keys.append(np.unique((buckets << np.int64(32)) | rows))
+            buckets = np.empty((len(tokens.hashes), 3), np.int64)
+            find_buckets(tokens, buckets)
+            rows = np.repeat(first + tokens.rows, 3)[buckets.ravel() >= 0]
+            keys.append(np.unique((buckets[buckets >= 0] << np.int64(32)) | rows))
         seen = np.unique(np.concatenate(keys))
         buckets, counts = np.unique(seen >> 32, return_counts=True)
-        is_gram = buckets < _NO_GRAM
-        buckets, counts = buckets[is_gram], counts[is_gram]
         kept = counts >= self.min_texts
         idf = np.log((1 + len(texts)) / (1 + counts[kept])) + 1
         return self.restore(buckets[kept].astype(np.uint32), idf.astype(np.float32))
 
     def restore(self, buckets: Array, idf: Array) -> Self:
-        """Set what `fit` learned, as read from a model file."""
+        """Set what `fit` learned, as read from a model file.
+
+        Raises ModelError if the buckets are no ascending numbers of slots: columns are found by
+        their rank.
+        """
+        numbers = buckets.astype(np.int64)
+        if (np.diff(numbers, prepend=-1, append=1 << BUCKET_BITS) <= 0).any():
+            raise ModelError("the buckets of a model are not ascending; train the model again")
         self.buckets_ = buckets
         self.idf_ = idf
-        # Two bytes a bucket, where they are enough, keep the table in the cache.
-        kind = np.int16 if len(buckets) < 1 << 15 else np.int32
-        self._column_of_bucket = np.full((1 << BUCKET_BITS) + 1, -1, kind)
-        self._column_of_bucket[buckets] = np.arange(len(buckets), dtype=kind)
         self._lexicon = load_lexicon()
         known = {phrase: entry for entry, phrase in enumerate(self._lexicon.phrases)}
         added = [phrase for phrase in self.extra_phrases if phrase not in known]
-        self._table = PhraseTable([*self._lexicon.phrases, *added])
-        self._cues = _CueCounter(self._lexicon)
+        tables = PhraseTable([*self._lexicon.phrases, *added]).tables
+        set_bits(tables.cells, IS_COLUMN, numbers)
+        tables.firsts[:, 0] = count_before(numbers)
+        self._tables = tables
+        self._cues = _CueReader(self._lexicon)
         return self
 
     def transform(self, X: Any) -> sparse.csr_matrix:
-        parts = [part.matrix for _, part in self.iterate(as_string_array(X))]
+        parts = [self.assemble(part) for _, part in self.iterate(as_string_array(X))]
         if not parts:
             return sparse.csr_matrix((0, self.column_count), dtype=np.float32)
         return sparse.vstack(parts, format="csr")
@@ -125,7 +125,7 @@ class TextFeatures(TransformerMixin, BaseEstimator):
     def iterate(self, texts: pa.Array) -> Iterator[tuple[int, BatchFeatures]]:
         """Yield (first row, features) chunk by chunk; `texts` as from `as_string_array`."""
         for first, tokens in iterate_chunks(texts):
-            yield first, self._build(tokens)
+            yield first, self._read(tokens)
 
     @property
     def column_count(self) -> int:
@@ -152,160 +152,75 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         """
         return self._cues.locate(part.tokens, part.hits)
 
-    def _build(self, tokens: TokenBatch) -> BatchFeatures:
-        grams = gram_hashes(tokens.hashes, 3)
-        columns = [
-            np.take(self._column_of_bucket, buckets) for buckets in _bucket_grams(tokens, grams)
-        ]
-        hits = self._table.find(tokens, grams)
-        cues = self._cues.count(tokens, hits)
-        matrix = self._assemble(tokens, columns, cues)
-        return BatchFeatures(tokens, hits, matrix, columns, cues)
+    def assemble(self, part: BatchFeatures) -> sparse.csr_matrix:
+        """The blocks side by side; entries of a row are in no order and may repeat a column."""
+        size = part.columns.size + part.cues.size
+        indptr = np.zeros(part.tokens.row_count + 1, np.int64)
+        indices, data = np.empty(size, np.int32), np.empty(size, np.float32)
+        assemble_rows(
+            part.tokens.row_offsets, part.columns, part.cues, self.idf_, indptr, indices, data
+        )
+        count = int(indptr[-1])
+        return sparse.csr_matrix(
+            (data[:count], indices[:count], indptr), shape=(len(indptr) - 1, self.column_count)
+        )
 
-    def _assemble(self, tokens: TokenBatch, columns: list[Array], cues: Array) -> sparse.csr_matrix:
-        """Put the blocks side by side; entries of a row are in no order and may repeat a column."""
-        size = tokens.row_count
-        rows, hashed = [], []
-        for column in columns:
-            kept = np.flatnonzero(column >= 0)
-            rows.append(np.take(tokens.rows, kept))
-            hashed.append(np.take(column, kept))
-        values = [np.take(self.idf_, column) for column in hashed]
-        squares = [
-            np.bincount(row, value * value, minlength=size)
-            for row, value in zip(rows, values, strict=True)
-        ]
-        norms = np.sqrt(sum(squares)).astype(np.float32)
-        blocks = [
-            (row, column, value / np.take(norms, row))
-            for row, column, value in zip(rows, hashed, values, strict=True)
-        ]
-        cue_rows, cue_columns = np.nonzero(cues)
-        blocks.append((cue_rows, cue_columns + len(self.buckets_), cues[cue_rows, cue_columns]))
-        counts = [np.bincount(row, minlength=size) for row, _, _ in blocks]
-        indptr = np.concatenate([[0], np.cumsum(sum(counts))])
-        indices = np.empty(indptr[-1], np.int32)
-        data = np.empty(indptr[-1], np.float32)
-        begin = indptr[:-1]
-        for (row, column, value), count in zip(blocks, counts, strict=True):
-            # Each block is ordered by row: an entry moves by what stands before it in other blocks.
-            shift = begin - (np.cumsum(count) - count)
-            place = np.arange(len(row)) + np.take(shift, row)
-            indices[place] = column
-            data[place] = value
-            begin = begin + count
-        return sparse.csr_matrix((data, indices, indptr), shape=(size, self.column_count))
+    def make_room(self, tokens: TokenBatch) -> BatchFeatures:
+        """Room for the features of texts with these tokens, or with room for so many."""
+        return BatchFeatures(
+            tokens=tokens,
+            hits=make_hits(tokens),
+            columns=np.empty((len(tokens.hashes), 3), np.int32),
+            cues=np.empty((tokens.row_count, len(self._cues.names)), np.float32),
+            scratch=make_scratch(len(tokens.hashes), len(self._cues.tables.strengths)),
+        )
+
+    @property
+    def tables(self) -> tuple[PhraseTables, CueTables]:
+        """What kernels read texts with."""
+        return self._tables, self._cues.tables
+
+    def _read(self, tokens: TokenBatch) -> BatchFeatures:
+        room = self.make_room(tokens)
+        read_features(tokens, *self.tables, room.hits, room.columns, room.cues, room.scratch)
+        return replace(room, hits=trim_hits(room.hits))
 
 
-def _bucket_grams(tokens: TokenBatch, grams: list[Array]) -> list[Array]:
-    """Hash buckets of the 1-gram, 2-gram, and prefix or Han 3-gram at each token: int64.
-
-    _NO_GRAM where there is none.
-    """
-    shift = np.uint64(64 - BUCKET_BITS)
-    single = (grams[0] >> shift).view(np.int64)
-    paired = (grams[1] >> shift).view(np.int64)
-    rows = tokens.rows
-    paired[rows[1:] != rows[:-1]] = _NO_GRAM
-    third = (tokens.prefixes >> shift).view(np.int64)
-    third[tokens.prefixes == 0] = _NO_GRAM
-    if len(rows) > 2:
-        is_triple = (rows[2:] == rows[:-2]) & (tokens.kinds[:-2] == HAN)
-        np.copyto(third[:-2], (grams[2] >> shift).view(np.int64), where=is_triple)
-    return [single, paired, third]
-
-
-class _CueCounter:
-    """Counts cue classes and derives polarity and form; dense float32 [n, cue columns]."""
+class _CueReader:
+    """Cue classes as the kernels read them, and where their phrases stand."""
 
     def __init__(self, lexicon: Lexicon) -> None:
-        self._lexicon = lexicon
-        self.names = (*lexicon.classes, *_DERIVED)
-        self._is_topic = np.array(
-            [name in _TOPICS or name.startswith("reason_") for name in lexicon.classes]
-        )
-        self._sizes = np.diff(lexicon.offsets)
-        self._strength = np.zeros(len(lexicon.classes))
+        self._classes = lexicon.classes
+        self.names = (*lexicon.classes, *DERIVED_CUES)
+        strengths = np.zeros(len(lexicon.classes))
         for name, strength in (("positive", 1.0), ("negative", -1.0)):
-            self._strength[lexicon.class_number(name)] = strength
-            self._strength[lexicon.class_number(f"{name}_weak")] = strength * _WEAK
-        self._positive = lexicon.class_number("positive")
-        self._negative = lexicon.class_number("negative")
-        self._negator = lexicon.class_number("negator")
-        self._contrast = lexicon.class_number("contrast")
-        self._question = lexicon.class_number("question_form")
-        self._request = lexicon.class_number("change_request")
-
-    def count(self, tokens: TokenBatch, hits: Hits) -> Array:
-        size, class_count = tokens.row_count, len(self._lexicon.classes)
-        starts, classes, ends = self._expand(tokens, hits)
-        rows = tokens.rows[starts]
-        strength = self._strength[classes]
-        is_positive, is_negative = strength > 0, strength < 0
-
-        reach = np.zeros(len(tokens.hashes) + _NEGATION_REACH + 1, bool)
-        for step in range(_NEGATION_REACH):
-            reach[ends[classes == self._negator] + step] = True
-        token_first = np.take(tokens.row_offsets, rows)
-        negated = reach[starts] & (starts > token_first)
-        # A negator at the end of one text must not reach into the next.
-        near = np.zeros(len(tokens.hashes) + 1, np.int64)
-        near[ends[classes == self._negator]] = ends[classes == self._negator]
-        reached_from = np.maximum.accumulate(near)[starts]
-        negated &= reached_from > token_first
-
-        last_contrast = np.full(size, -1)
-        is_contrast = classes == self._contrast
-        np.maximum.at(last_contrast, rows[is_contrast], starts[is_contrast])
-        at_end = starts > last_contrast[rows]
-
-        blame = (is_negative & ~negated) | (is_positive & negated)
-        praise = is_positive & ~negated
-        excused = is_negative & negated
-
-        def per_row(mask: Array) -> Array:
-            return np.bincount(rows[mask], np.abs(strength[mask]), minlength=size)
-
-        counts = np.bincount(rows * class_count + classes, minlength=size * class_count)
-        counts = np.log1p(counts.reshape(size, class_count))
-        is_strong = np.abs(strength) == 1
-        counts[:, self._positive] = np.log1p(per_row(praise & is_strong))
-        counts[:, self._negative] = np.log1p(per_row(blame & is_strong))
-        norms = np.sqrt((counts * counts).sum(axis=1, keepdims=True))
-        cues = np.zeros((size, len(self.names)), np.float32)
-        np.divide(counts, norms, out=cues[:, :class_count], where=norms > 0, casting="unsafe")
-        derived = [
-            *_balance(per_row(praise) + 0.5 * per_row(excused), per_row(blame)),
-            *_balance(per_row(praise & at_end), per_row(blame & at_end)),
-            per_row(is_positive & negated) > 0,
-            per_row(excused) > 0,
-            *self._question_marks(tokens),
-            _any(rows[(classes == self._question) & (starts - token_first < 2)], size),
-            _any(rows[(classes == self._request) & (starts - token_first < 3)], size),
-            *_form(tokens),
-            norms[:, 0] == 0,
-            _is_han(tokens),
-        ]
-        for offset, column in enumerate(derived):
-            cues[:, class_count + offset] = column
-        return cues * np.float32(_CUE_SCALE)
+            strengths[lexicon.class_number(name)] = strength
+            strengths[lexicon.class_number(f"{name}_weak")] = strength * _WEAK
+        is_topic = [name in _TOPICS or name.startswith("reason_") for name in lexicon.classes]
+        self.tables = CueTables(
+            offsets=lexicon.offsets,
+            members=lexicon.members,
+            strengths=strengths,
+            is_topic=np.array(is_topic),
+            special=np.array([lexicon.class_number(name) for name in SPECIAL_CLASSES]),
+        )
 
     def locate(self, tokens: TokenBatch, hits: Hits) -> dict[str, list[tuple[int, int]]]:
         """Token spans of the phrases behind each column."""
         starts, classes, ends = self._expand(tokens, hits)
-        strength = self._strength[classes]
-        held = [classes == number for number in range(len(self._lexicon.classes))]
+        is_polar = self.tables.strengths[classes] != 0
+        held = [classes == number for number in range(len(self._classes))]
         # A negated word of praise is blame: every polar word stands behind every polar column.
-        polar = strength != 0
-        held += [polar if name in _POLAR else polar & False for name in _DERIVED]
+        held += [is_polar if name in _POLAR else is_polar & False for name in DERIVED_CUES]
         return {
             name: list(zip(starts[mask].tolist(), ends[mask].tolist(), strict=True))
             for name, mask in zip(self.names, held, strict=True)
         }
 
     def _expand(self, tokens: TokenBatch, hits: Hits) -> tuple[Array, Array, Array]:
-        """One element per (hit, class): first token, class, token after the last."""
-        own = hits.entries < len(self._sizes)
+        """One element per (hit, class) that counts: first token, class, token after the last."""
+        sizes_of_entries = np.diff(self.tables.offsets)
+        own = hits.entries < len(sizes_of_entries)
         starts, lengths, entries = hits.starts[own], hits.lengths[own], hits.entries[own]
         cover = np.zeros(len(tokens.hashes) + MAX_TOKENS, np.int8)
         for length in range(2, MAX_TOKENS + 1):
@@ -313,48 +228,10 @@ class _CueCounter:
             for step in range(length):
                 cover[here + step] = length
         longest = np.maximum(cover[starts], cover[starts + lengths - 1]) <= lengths
-        sizes = self._sizes[entries]
+        sizes = sizes_of_entries[entries]
         owner = np.repeat(np.arange(len(starts)), sizes)
         within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        classes = self._lexicon.members[self._lexicon.offsets[entries][owner] + within]
-        counted = longest[owner] | self._is_topic[classes]
+        classes = self.tables.members[self.tables.offsets[entries][owner] + within]
+        counted = longest[owner] | self.tables.is_topic[classes]
         owner, classes = owner[counted], classes[counted]
         return starts[owner], classes, starts[owner] + lengths[owner]
-
-    def _question_marks(self, tokens: TokenBatch) -> tuple[Array, Array]:
-        marks = np.flatnonzero((tokens.points == ord("?")) | (tokens.points == 0xFF1F))
-        rows = np.searchsorted(tokens.point_offsets, marks, side="right") - 1
-        near_end = np.take(tokens.point_offsets, rows + 1) - marks <= 3
-        size = tokens.row_count
-        return (
-            np.bincount(rows, minlength=size) > 0,
-            np.bincount(rows[near_end], minlength=size) > 0,
-        )
-
-
-def _any(rows: Array, size: int) -> Array:
-    return np.bincount(rows, minlength=size) > 0
-
-
-def _balance(praise: Array, blame: Array) -> tuple[Array, Array]:
-    """How far praise outweighs blame, and the reverse; both 0 or more and growing slowly."""
-    difference = (praise - blame) / np.sqrt(praise + blame + 1)
-    return np.maximum(difference, 0), np.maximum(-difference, 0)
-
-
-def _form(tokens: TokenBatch) -> tuple[Array, Array, Array]:
-    size = tokens.row_count
-    marks = np.flatnonzero((tokens.points == ord("!")) | (tokens.points == 0xFF01))
-    rows = np.searchsorted(tokens.point_offsets, marks, side="right") - 1
-    exclamations = np.bincount(rows, minlength=size)
-    capitals = np.flatnonzero((tokens.points - np.uint32(65)) < 26)
-    rows = np.searchsorted(tokens.point_offsets, capitals, side="right") - 1
-    lengths = np.diff(tokens.point_offsets)
-    shouted = (np.bincount(rows, minlength=size) > 0.4 * lengths) & (lengths > 8)
-    return exclamations > 1, exclamations > 0, shouted
-
-
-def _is_han(tokens: TokenBatch) -> Array:
-    counts = np.diff(tokens.row_offsets)
-    han = np.bincount(tokens.rows[tokens.kinds == HAN], minlength=tokens.row_count)
-    return 2 * han > counts

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import rjieba
 
-from models.lexicon import MAX_TOKENS, load_lexicon
+from models.kernels import MAX_TOKENS
+from models.lexicon import load_lexicon
 from models.tokens import as_string_array, tokenize
 
-MAX_KEYWORDS = 5
 _HAN_WORD = re.compile(r"^[\u3400-\u9fff]{2,4}$")
 _LATIN_WORD = re.compile(r"^[a-z][a-z\u00e0-\u024f]{2,19}$")
 _FEW_TEXTS = 3

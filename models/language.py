@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.lexicon import MAX_TOKENS, PhraseTable
-from models.tokens import Array, TokenBatch, as_string_array, gram_hashes, iterate_chunks
+from models.scanning import Scan, Vocabulary, scan
+from models.tokens import Array, as_string_array, tokenize
 
 SERVED_LANGUAGES = ("en", "zh")
 _SCRIPTS = ("none", "latin", "han", "kana", "ko", "ru", "ar", "he", "el", "th", "hi", "uk", "fa")
-_LATIN, _HAN, _KANA, _KOREAN, _CYRILLIC, _ARABIC, _UKRAINIAN, _PERSIAN = 1, 2, 3, 4, 5, 6, 11, 12
+_NONE, _LATIN, _HAN, _KANA, _KOREAN, _CYRILLIC, _ARABIC, _UKRAINIAN, _PERSIAN = (
+    *range(7), 11, 12
+)  # fmt: skip
+_SCRIPT_LANGUAGES = {"none": "und", "han": "zh", "kana": "ja"}
 # A Han character says about as much as a short word.
 _LETTERS_PER_HAN = 7
 _MANY_WORDS = 6
@@ -71,59 +74,41 @@ def detect_language(texts: Any) -> pa.Array:
 
     "und" is for texts without letters. Chinese and English are told by the share of Han characters.
     """
-    strings = as_string_array(texts)
-    parts = [_detect(tokens) for _, tokens in iterate_chunks(strings)]
-    if not parts:
-        return pa.array([], pa.string())
-    numbers = pa.array(np.concatenate(parts))
-    return pa.DictionaryArray.from_arrays(numbers, pa.array(_CODES)).cast(pa.string())
+    return decide_language(scan(texts, vocabulary(), is_signing=False))
 
 
-def _detect(tokens: TokenBatch) -> Array:
+def decide_language(found: Scan) -> pa.Array:
+    """Language codes, as of ``detect_language``, of texts that were scanned with ``vocabulary``."""
     number = {code: index for index, code in enumerate(_CODES)}
-    size = tokens.row_count
-    scripts = np.take(_script_table(), tokens.points)
-    counts = np.zeros((size, len(_SCRIPTS)), np.int64)
-    for script in (np.flatnonzero(np.bincount(scripts, minlength=len(_SCRIPTS))[1:]) + 1).tolist():
-        through = np.concatenate([[0], np.cumsum(scripts == script)])
-        counts[:, script] = np.diff(through[tokens.point_offsets])
+    counts = found.script_counts.copy()
     ukrainian = counts[:, _UKRAINIAN] > 0
     persian = counts[:, _PERSIAN] > 0
     counts[:, _CYRILLIC] += counts[:, _UKRAINIAN]
     counts[:, _ARABIC] += counts[:, _PERSIAN]
-    counts[:, [_UKRAINIAN, _PERSIAN]] = 0
+    counts[:, [_NONE, _UKRAINIAN, _PERSIAN]] = 0
 
-    weighed = counts.copy()
-    weighed[:, [_HAN, _KANA, _KOREAN]] *= _LETTERS_PER_HAN
     is_japanese = 10 * counts[:, _KANA] > counts[:, _HAN] + counts[:, _KANA]
-    weighed[:, _KANA] += np.where(is_japanese, weighed[:, _HAN], 0)
-    weighed[:, _HAN] = np.where(is_japanese, 0, weighed[:, _HAN])
-    top = weighed.argmax(axis=1)
+    counts[:, [_HAN, _KANA, _KOREAN]] *= _LETTERS_PER_HAN
+    counts[:, _KANA] += np.where(is_japanese, counts[:, _HAN], 0)
+    counts[:, _HAN] = np.where(is_japanese, 0, counts[:, _HAN])
+    top = counts.argmax(axis=1)
 
-    result = np.full(size, number["und"])
-    result[top == _LATIN] = _latin_languages(tokens, number)[top == _LATIN]
-    result[top == _HAN] = number["zh"]
-    result[top == _KANA] = number["ja"]
-    for script in range(_KOREAN, _UKRAINIAN):
-        result[top == script] = number[_SCRIPTS[script]]
+    by_script = np.array([number.get(_SCRIPT_LANGUAGES.get(name, name), 0) for name in _SCRIPTS])
+    result = by_script[top]
+    is_latin = top == _LATIN
+    result[is_latin] = _latin_languages(
+        found.word_counts[is_latin], found.token_counts[is_latin], number
+    )
     result[(top == _CYRILLIC) & ukrainian] = number["uk"]
     result[(top == _ARABIC) & persian] = number["fa"]
-    return result
+    codes = pa.DictionaryArray.from_arrays(pa.array(result, pa.int8()), pa.array(_CODES))
+    return codes.cast(pa.string())
 
 
-def _latin_languages(tokens: TokenBatch, number: dict[str, int]) -> Array:
-    table, languages, members = _stop_words()
-    hits = table.find(tokens, gram_hashes(tokens.hashes, MAX_TOKENS)[:1])
-    found = members[hits.entries]
-    which, language = np.nonzero(found)
-    size = tokens.row_count
-    counts = np.bincount(
-        tokens.rows[hits.starts[which]] * len(languages) + language,
-        minlength=size * len(languages),
-    ).reshape(size, len(languages))
+def _latin_languages(counts: Array, words: Array, number: dict[str, int]) -> Array:
+    languages = list(_STOP_WORDS)
     best = counts.argmax(axis=1)
-    best_count = counts.max(axis=1)
-    words = np.diff(tokens.row_offsets)
+    best_count = np.take_along_axis(counts, best[:, None], axis=1)[:, 0]
     is_foreign = (best_count > counts[:, 0]) & (best_count >= 2)
     result = np.where(
         is_foreign, np.array([number[code] for code in languages])[best], number["en"]
@@ -133,13 +118,20 @@ def _latin_languages(tokens: TokenBatch, number: dict[str, int]) -> Array:
 
 
 @functools.cache
-def _stop_words() -> tuple[PhraseTable, list[str], Array]:
-    languages = list(_STOP_WORDS)
-    words = sorted({word for text in _STOP_WORDS.values() for word in text.split()})
-    members = np.array(
-        [[word in set(_STOP_WORDS[code].split()) for code in languages] for word in words]
-    )
-    return PhraseTable(words), languages, members
+def vocabulary() -> Vocabulary:
+    """What ``decide_language`` wants to have counted."""
+    members: dict[int, int] = {}
+    for language, text in enumerate(_STOP_WORDS.values()):
+        for token in tokenize(as_string_array(text.split())).hashes.tolist():
+            members[token] = members.get(token, 0) | 1 << language
+    size = 1 << (4 * len(members)).bit_length()
+    hashes, bits = np.zeros(size, np.uint64), np.zeros(size, np.uint32)
+    for token, languages in members.items():
+        slot = token % size
+        while bits[slot]:
+            slot = (slot + 1) % size
+        hashes[slot], bits[slot] = token, languages
+    return Vocabulary(_script_table(), len(_SCRIPTS), hashes, bits, len(_STOP_WORDS))
 
 
 @functools.cache

@@ -13,11 +13,18 @@ import numpy as np
 import pyarrow as pa
 
 from models.errors import ModelError
-from models.tokens import Array, TokenBatch, extend_grams, gram_hashes, tokenize
+from models.kernels import (
+    BEGINS_LONGER,
+    BUCKET_BITS,
+    CELL_BITS,
+    IS_PHRASE,
+    IS_WORD,
+    MAX_TOKENS,
+    Hits,
+    PhraseTables,
+)
+from models.tokens import Array, TokenBatch, gram_hashes, tokenize
 
-MAX_TOKENS = 4
-_BITMAP_BITS = 19
-_EMPTY, _SHARED = -1, -2
 _ENDINGS = (
     "",
     *("s", "es", "d", "ed", "e", "ing", "ion", "ions", "er", "ers", "or", "ly", "ment", "ments"),
@@ -25,17 +32,8 @@ _ENDINGS = (
 )
 
 
-@dataclass(frozen=True)
-class Hits:
-    """Phrases found in a batch, ordered by first token and length; all int64 [number of hits]."""
-
-    starts: Array
-    lengths: Array
-    entries: Array
-
-
 class PhraseTable:
-    """Finds which of the given phrases occur in a batch of tokens. Entry = index into `phrases`.
+    """The given phrases by their hashes, as kernels look them up. Entry = index into `phrases`.
 
     Phrases of one token are looked up at every token, longer ones only where their first two tokens
     stand.
@@ -55,55 +53,43 @@ class PhraseTable:
         for size, of_size in enumerate(grams, start=1):
             rows = np.flatnonzero(counts == size)
             hashes[rows] = of_size[tokens.row_offsets[rows]]
-        self._hashes, self._entries = np.unique(hashes, return_index=True)
-        slots, firsts, sharing = np.unique(
-            _slots(self._hashes), return_index=True, return_counts=True
-        )
-        self._place_of_slot = np.full(1 << _BITMAP_BITS, _EMPTY, np.int32)
-        self._place_of_slot[slots] = np.where(sharing > 1, _SHARED, firsts)
-        self._is_word = _bitmap(hashes[counts == 1])
+        known, entries = np.unique(hashes, return_index=True)
+        cells = np.zeros((1 << CELL_BITS, 4), np.uint64)
+        set_bits(cells, IS_PHRASE, _slots(known))
+        set_bits(cells, IS_WORD, _slots(hashes[counts == 1]))
         longer = tokens.row_offsets[np.flatnonzero(counts > 1)]
-        self._begins_longer = _bitmap(grams[1][longer]) if len(longer) else None
+        if len(longer):
+            set_bits(cells, BEGINS_LONGER, _slots(grams[1][longer]))
+        firsts = np.zeros((1 << CELL_BITS, 2), np.int32)
+        firsts[:, 1] = count_before(_slots(known))
+        self.tables = PhraseTables(cells, firsts, known, entries)
 
-    def find(self, tokens: TokenBatch, grams: list[Array]) -> Hits:
-        """All occurrences; `grams` are the hashes of 1- and 2-grams of the tokens (at least)."""
-        places = np.flatnonzero(np.take(self._is_word, _slots(grams[0])))
-        found = [self._match(places, grams[0][places], 1)]
-        if self._begins_longer is not None and len(grams[0]) > 1:
-            places = np.flatnonzero(np.take(self._begins_longer, _slots(grams[1])))
-            hashes = grams[1][places]
-            for size in range(2, MAX_TOKENS + 1):
-                if size > 2:
-                    fits = places + size <= len(tokens.hashes)
-                    places = places[fits]
-                    hashes = extend_grams(hashes[fits], tokens.hashes[places + size - 1])
-                inside = tokens.rows[places] == tokens.rows[places + size - 1]
-                places, hashes = places[inside], hashes[inside]
-                found.append(self._match(places, hashes, size))
-        first = np.concatenate([starts for starts, _, _ in found])
-        order = np.argsort(first, kind="stable")
-        lengths = np.concatenate([np.full(len(starts), size) for starts, _, size in found])
-        entries = np.concatenate([entries for _, entries, _ in found])
-        return Hits(first[order], lengths[order], entries[order])
 
-    def _match(self, places: Array, hashes: Array, size: int) -> tuple[Array, Array, int]:
-        near = np.take(self._place_of_slot, _slots(hashes))
-        shared = np.flatnonzero(near == _SHARED)
-        if len(shared):
-            sought = np.searchsorted(self._hashes, hashes[shared])
-            near[shared] = np.minimum(sought, len(self._hashes) - 1)
-        match = np.flatnonzero((near >= 0) & (np.take(self._hashes, near) == hashes))
-        return places[match], self._entries[near[match]], size
+def set_bits(cells: Array, kind: int, slots: Array) -> None:
+    """Set the bit of a kind for these slots."""
+    np.bitwise_or.at(cells[:, kind], slots >> 6, np.uint64(1) << (slots & 63).astype(np.uint64))
+
+
+def count_before(slots: Array) -> Array:
+    """How many of the slots, ascending, stand before each cell."""
+    return np.searchsorted(slots, np.arange(1 << CELL_BITS) << 6)
+
+
+def make_hits(tokens: TokenBatch) -> Hits:
+    """Room for all phrases that tokens can hold; memory never touched costs nothing."""
+    size = MAX_TOKENS * len(tokens.hashes)
+    offsets = np.zeros(tokens.row_count + 1, np.int64)
+    return Hits(offsets, *(np.empty(size, np.int64) for _ in range(3)))
+
+
+def trim_hits(hits: Hits) -> Hits:
+    """Only what was found."""
+    count = int(hits.offsets[-1])
+    return Hits(hits.offsets, hits.starts[:count], hits.lengths[:count], hits.entries[:count])
 
 
 def _slots(hashes: Array) -> Array:
-    return (hashes >> np.uint64(64 - _BITMAP_BITS)).view(np.int64)
-
-
-def _bitmap(hashes: Array) -> Array:
-    bitmap = np.zeros(1 << _BITMAP_BITS, bool)
-    bitmap[_slots(hashes)] = True
-    return bitmap
+    return (hashes >> np.uint64(64 - BUCKET_BITS)).view(np.int64)
 
 
 @dataclass(frozen=True)

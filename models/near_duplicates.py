@@ -18,8 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.errors import ModelError
+from models.kernels import SYMBOL
+from models.scanning import (
+    BANDS,
+    MIN_CHARACTERS,
+    MINIMA,
+    ROWS_PER_BAND,
+    SHORT_CHARACTERS,
+    as_signatures,
+    scan,
+)
 from models.tokens import (
-    SYMBOL,
     Array,
     TokenBatch,
     as_string_array,
@@ -28,12 +37,8 @@ from models.tokens import (
     iterate_chunks,
 )
 
-BANDS, ROWS_PER_BAND = 6, 3
-MIN_CHARACTERS = 15
 MIN_SIMILARITY = 0.8
-SHORT_CHARACTERS = 120
 MIN_SIMILARITY_SHORT = 0.7
-MINIMA = BANDS * ROWS_PER_BAND
 SIGNATURE_TYPE = pa.list_(pa.uint32(), MINIMA)
 # Pairs with fewer equal minima are not looked at; one of similarity 0.7 has so few in 6 of 1,000.
 _MIN_EQUAL_MINIMA = 8
@@ -46,9 +51,6 @@ RESULT_SCHEMA = pa.schema(
 )
 _COLUMNS = ("feedback_id", "group_key", "created_at", "text")
 _PAIRS_AT_ONCE = 1 << 15
-_RANDOM = np.random.default_rng(20260101)
-_FACTORS = _RANDOM.integers(0, 1 << 31, MINIMA, np.uint32) * np.uint32(2) + np.uint32(1)
-_SHIFTS = _RANDOM.integers(0, 1 << 32, MINIMA, np.uint32)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -57,22 +59,7 @@ def sign_texts(texts: Any) -> pa.Array:
 
     Signatures of the same text are equal in every run, so that they may be stored.
     """
-    strings = as_string_array(texts)
-    minima = np.zeros((len(strings), MINIMA), np.uint32)
-    is_signed = np.zeros(len(strings), bool)
-    for first, tokens in iterate_chunks(strings):
-        rows, shingles = _shingle(tokens)
-        if not len(rows):
-            continue
-        starts = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]]))
-        present = first + rows[starts]
-        is_signed[present] = True
-        narrow = (shingles >> np.uint64(32)).astype(np.uint32)
-        for number, (factor, shift) in enumerate(zip(_FACTORS, _SHIFTS, strict=True)):
-            minima[present, number] = np.minimum.reduceat(narrow * factor + shift, starts)
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(minima.ravel()), MINIMA, mask=pa.array(~is_signed)
-    )
+    return as_signatures(scan(texts))
 
 
 def find_near_duplicates(table: pa.Table, existing: pa.Table | None = None) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,23 @@ import pyarrow.compute as pc
 
 from models.errors import ModelError
 from models.features import BatchFeatures
-from models.keywords import MAX_KEYWORDS
+from models.kernels import (
+    BLANK,
+    ENDS_SENTENCE,
+    HAN,
+    HEAD_COUNT,
+    MAX_KEYWORDS,
+    SPACE,
+    SUMMARY_LENGTH,
+    Labels,
+    ModelTables,
+    label_texts,
+)
 from models.language import SERVED_LANGUAGES, detect_language
-from models.priority import NO_RULE, REASONS, RULE_LEVELS, find_reasons, lowest_level
-from models.tokens import HAN, Array, as_string_array
-from models.training import HEADS, Model, softmax
+from models.priority import NO_RULE, REASONS, RULE_LEVELS
+from models.tokens import Array, as_string_array, character_table, make_tokens, utf8_of
+from models.training import HEADS, Model
 
-SUMMARY_LENGTH = 120
 MODEL_REASON = "model"
 LABEL_SCHEMA = pa.schema(
     [
@@ -38,10 +49,12 @@ _UNSERVED = {
     "sentiment": "neutral",
     "priority": "normal",
 }
-# Share of urgent and high that makes the model's own doubt enough for a rule to count.
-_LEANING = 0.3
+# Heads whose doubt makes a text unsure.
+_DOUBTED = ("feedback_type", "sentiment")
 _SENTENCE_ENDS = "。！？；!?;\n\r…"
-_SHORT_SENTENCE = 4
+_BLANKS = "\t\n\v\f\r \u00a0\u3000"
+_ROWS_AT_ONCE = 1 << 16
+_LINE_BYTES = 64  # of a processor's cache
 
 
 class Predictor:
@@ -55,22 +68,44 @@ class Predictor:
             raise ModelError(
                 f"model {model.version} does not fit this version of Hearback; train it again"
             )
-        self._slices = {}
-        first = 0
-        for head, classes in HEADS.items():
-            self._slices[head] = slice(first, first + len(classes))
-            first += len(classes)
+        bounds = np.cumsum([0, *map(len, HEADS.values())])
+        self._slices = {
+            head: slice(*pair) for head, pair in zip(HEADS, itertools.pairwise(bounds), strict=True)
+        }
         deciding = np.r_[self._slices["feedback_type"], self._slices["sentiment"]]
         salience = np.linalg.norm(model.weights[:hashed, deciding], axis=1) * model.idf
-        self._salience = np.append(salience, 0).astype(np.float32)  # the last for "no column"
-        # Keywords are numbered from the rarest on, so that sorting numbers puts the best first.
+        # Keywords are numbered from the rarest on, so that the lowest numbers are the best.
         order = np.argsort(-model.keyword_idf, kind="stable")
         ranked = [model.keywords[number] for number in order.tolist()]
         rank = {word: number for number, word in enumerate(ranked)}
-        phrases = self._features.phrases
-        self._keyword_of_entry = np.array([rank.get(phrase, -1) for phrase in phrases])
         self._keywords = pa.array(ranked, pa.string())
         self._reasons = pa.array([*REASONS, MODEL_REASON], pa.string())
+        cue_names = self._features.cue_names
+        self._tables = ModelTables(
+            weights=_align_rows(model.weights[:hashed] * model.idf[:, None]),
+            traits=_align_rows(
+                np.stack([model.idf * model.idf, salience.astype(np.float32)], axis=1)
+            ),
+            cue_weights=model.weights[hashed:].copy(),
+            intercepts=model.intercepts.astype(np.float64),
+            head_bounds=bounds,
+            thresholds=np.array(
+                [model.thresholds[head] if head in _DOUBTED else 0.0 for head in HEADS]
+            ),
+            unserved=np.array([classes.index(_UNSERVED[head]) for head, classes in HEADS.items()]),
+            priority_rules=np.array(
+                [
+                    HEADS["feedback_type"].index("complaint"),
+                    HEADS["sentiment"].index("negative"),
+                    NO_RULE,
+                ]
+            ),
+            reason_columns=np.array([cue_names.index(f"reason_{reason}") for reason in REASONS]),
+            reason_levels=np.array([RULE_LEVELS.index(level) for level in REASONS.values()]),
+            rule_scores=np.array([model.rule_scores[level] for level in RULE_LEVELS]),
+            keyword_of_entry=np.array([rank.get(word, -1) for word in self._features.phrases]),
+            marks=_find_marks(),
+        )
 
     def predict(self, texts: Any, languages: pa.Array | None = None) -> pa.Table:
         """Label texts; one row a text, in the same order, with the columns of LABEL_SCHEMA.
@@ -85,8 +120,8 @@ class Predictor:
         strings = as_string_array(texts)
         served = self._find_served(strings, languages)
         parts = [
-            self._predict_chunk(part, served[first : first + part.tokens.row_count])
-            for first, part in self._features.iterate(strings)
+            self._predict_rows(strings[begin : begin + _ROWS_AT_ONCE], served[begin:])
+            for begin in range(0, len(strings), _ROWS_AT_ONCE)
         ]
         if not parts:
             return LABEL_SCHEMA.empty_table()
@@ -102,15 +137,16 @@ class Predictor:
         strings = as_string_array([text])
         found = {}
         _, part = next(self._features.iterate(strings))
-        margins = part.matrix @ self.model.weights + self.model.intercepts
+        matrix = self._features.assemble(part)
+        margins = matrix @ self.model.weights + self.model.intercepts
         words = self._find_words(text, part)
         for head, columns in self._slices.items():
-            weights = self.model.weights[part.matrix.indices][:, columns]
+            weights = self.model.weights[matrix.indices][:, columns]
             chosen = int(margins[0, columns].argmax())
             others = np.delete(weights, chosen, axis=1).mean(axis=1)
-            shares = (weights[:, chosen] - others) * part.matrix.data
+            shares = (weights[:, chosen] - others) * matrix.data
             total: dict[str, float] = {}
-            for column, share in zip(part.matrix.indices.tolist(), shares.tolist(), strict=True):
+            for column, share in zip(matrix.indices.tolist(), shares.tolist(), strict=True):
                 for word in words[column]:
                     total[word] = total.get(word, 0.0) + share / len(words[column])
             ranked = sorted(total.items(), key=lambda item: -item[1])
@@ -137,134 +173,39 @@ class Predictor:
         undetermined |= pc.equal(languages, "und").to_numpy(False)
         return np.where(served, 2, np.where(undetermined, 1, 0))
 
-    def _predict_chunk(self, part: BatchFeatures, served: Array) -> pa.RecordBatch:
-        # One row a class: reducing along the long axis is several times faster.
-        margins = np.ascontiguousarray((part.matrix @ self.model.weights).T, np.float64)
-        margins += self.model.intercepts[:, None]
-        labels: dict[str, Array] = {}
-        scores: dict[str, Array] = {}
-        probabilities: dict[str, Array] = {}
-        unsure = served < 2
-        for head, place in self._slices.items():
-            head_probabilities = softmax(margins[place], axis=0)
-            labels[head] = head_probabilities.argmax(axis=0)
-            scores[head] = head_probabilities.max(axis=0)
-            probabilities[head] = head_probabilities
-            if head in ("feedback_type", "sentiment"):
-                unsure = unsure | (scores[head] < self.model.thresholds[head])
-        known = np.bincount(
-            np.repeat(np.arange(part.tokens.row_count), np.diff(part.matrix.indptr)),
-            minlength=part.tokens.row_count,
+    def _predict_rows(self, strings: pa.Array, served: Array) -> pa.RecordBatch:
+        labels = _make_labels(strings)
+        data, offsets = utf8_of(strings)
+        longest = int(np.diff(offsets).max(initial=0))
+        room = self._features.make_room(make_tokens(1, longest))
+        label_texts(
+            *(data, offsets, character_table(), *self._features.tables, self._tables),
+            *(served[: len(strings)], room.tokens, room.hits, room.columns, room.cues),
+            *(room.scratch, labels),
         )
-        unsure = unsure | (known <= 2)
-        for head, classes in HEADS.items():
-            labels[head][served == 0] = classes.index(_UNSERVED[head])
-            scores[head][served == 0] = 1 / len(classes)
-        reasons = self._lift_priority(part, labels, scores, probabilities, served)
-        reason_rows, reason_numbers = np.nonzero(reasons)
         columns: list[pa.Array] = []
-        for head, classes in HEADS.items():
-            numbers = pa.array(labels[head].astype(np.int8))
-            named = pa.DictionaryArray.from_arrays(numbers, pa.array(classes))
-            columns += [named.cast(pa.string()), pa.array(scores[head])]
+        for number, classes in enumerate(HEADS.values()):
+            named = pa.DictionaryArray.from_arrays(labels.classes[number], pa.array(classes))
+            columns += [named.cast(pa.string()), pa.array(labels.scores[number])]
         columns += [
-            _list_array(reason_rows, reason_numbers, len(reasons), self._reasons),
-            pa.array(unsure),
-            self._find_keywords(part),
-            self._summarise(part),
+            _list_array(labels.reason_offsets, labels.reasons, self._reasons),
+            pa.array(labels.is_unsure),
+            _list_array(labels.keyword_offsets, labels.keywords, self._keywords),
+            pa.StringArray.from_buffers(
+                len(strings),
+                pa.py_buffer(labels.summary_offsets),
+                pa.py_buffer(labels.summary[: labels.summary_offsets[-1]].copy()),
+            ),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=LABEL_SCHEMA)
-
-    def _lift_priority(
-        self,
-        part: BatchFeatures,
-        labels: dict[str, Array],
-        scores: dict[str, Array],
-        probabilities: dict[str, Array],
-        served: Array,
-    ) -> Array:
-        """Raise priorities to what the rules ask for; returns bool [n, reasons + "model"]."""
-        complaint = HEADS["feedback_type"].index("complaint")
-        negative = HEADS["sentiment"].index("negative")
-        leaning = probabilities["priority"][:2].sum(axis=0) >= _LEANING
-        counts = (
-            (labels["feedback_type"] == complaint) | (labels["sentiment"] == negative) | leaning
-        )
-        reasons = find_reasons(part.cues, self._features.cue_names)
-        reasons &= (counts & (served > 0))[:, None]
-        wanted = lowest_level(reasons)
-        lifted = wanted < labels["priority"]
-        rule_scores = np.array([self.model.rule_scores[level] for level in RULE_LEVELS])
-        own = np.take_along_axis(
-            probabilities["priority"], np.minimum(wanted, NO_RULE - 1)[None, :], axis=0
-        )[0]
-        raised = np.maximum(own, rule_scores[np.minimum(wanted, NO_RULE - 1)])
-        scores["priority"] = np.where(lifted, raised, scores["priority"])
-        labels["priority"] = np.where(lifted, wanted, labels["priority"])
-        by_model = (labels["priority"] < 2) & (wanted > labels["priority"])
-        return np.column_stack([reasons, by_model])
-
-    def _find_keywords(self, part: BatchFeatures) -> pa.Array:
-        tokens, hits = part.tokens, part.hits
-        keywords = np.take(self._keyword_of_entry, hits.entries)
-        kept = keywords >= 0
-        keywords, starts, lengths = keywords[kept], hits.starts[kept], hits.lengths[kept]
-        # Of overlapping words only the longest is kept; a Chinese word must not straddle a gap.
-        cover = np.zeros(len(tokens.hashes) + 4, np.int8)
-        for length in range(1, 5):
-            here = starts[lengths == length]
-            for step in range(length):
-                cover[here + step] = length
-        last = starts + lengths - 1
-        whole = tokens.ends[last] - tokens.starts[starts] == lengths
-        whole |= tokens.kinds[starts] != HAN
-        longest = (cover[starts] == lengths) & (cover[last] == lengths) & whole
-        keywords, rows = keywords[longest], tokens.rows[starts[longest]]
-        pairs = np.sort(rows * len(self._keywords) + keywords)
-        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]]
-        rows, keywords = np.divmod(pairs, max(len(self._keywords), 1))
-        counts = np.bincount(rows, minlength=tokens.row_count)
-        rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        top = rank < MAX_KEYWORDS
-        return _list_array(rows[top], keywords[top], tokens.row_count, self._keywords)
-
-    def _summarise(self, part: BatchFeatures) -> pa.Array:
-        """The sentence whose words weigh most in type and sentiment, cut to 120 characters."""
-        tokens = part.tokens
-        points, size = tokens.points, tokens.row_count
-        if not len(points):
-            return pa.array([""] * size, pa.string())
-        first = _find_sentences(points, tokens.point_offsets)
-        row_of = np.searchsorted(tokens.point_offsets, first, side="right") - 1
-        weights = np.zeros(len(tokens.hashes) + 1, np.float32)
-        for columns in part.columns_of_grams:
-            weights[: len(columns)] += np.take(self._salience, columns)
-        token_bounds = np.append(np.searchsorted(tokens.starts, first), len(tokens.starts))
-        count = np.diff(token_bounds)
-        sentence = np.repeat(np.arange(len(first)), count)
-        total = np.bincount(sentence, weights[:-1], minlength=len(first))
-        order = np.lexsort(
-            (-np.arange(len(first)), total / np.sqrt(count + _SHORT_SENTENCE), row_of)
-        )
-        best = np.full(size, len(first))
-        best[row_of[order]] = order
-        begin = np.append(first, len(points))[best]
-        end = np.append(first[1:], [len(points)] * 2)[best]
-        begin = np.minimum(_skip_blanks(points, begin), end)
-        cut = end - begin > SUMMARY_LENGTH
-        end = np.where(cut, begin + SUMMARY_LENGTH - 1, end)
-        summary = pc.utf8_trim_whitespace(_slice_texts(points, begin, end))
-        if not cut.any():
-            return summary
-        return pc.if_else(pa.array(cut), pc.binary_join_element_wise(summary, "…", ""), summary)
 
     def _find_words(self, text: str, part: BatchFeatures) -> dict[int, list[str]]:
         """The words of the text behind each column of a one-text batch."""
         tokens = part.tokens
         hashed = len(self.model.buckets)
         words: dict[int, list[str]] = {}
-        for kind, columns in enumerate(part.columns_of_grams):
-            for token, column in enumerate(columns.tolist()):
+        for kind, columns in enumerate(part.columns.T.tolist()):
+            for token, column in enumerate(columns):
                 extent = kind if kind < 2 or tokens.kinds[token] == HAN else 0
                 if column >= 0:
                     word = text[tokens.starts[token] : tokens.ends[token + extent]]
@@ -275,54 +216,45 @@ class Predictor:
         return words
 
 
-def _table_of(marks: str) -> Array:
-    table = np.zeros(0x10000, bool)
-    table[[ord(mark) for mark in marks]] = True
-    return table
+def _align_rows(table: Array) -> Array:
+    """The rows in single precision and one of zeros, none across more of the cache's lines than it
+    need be.
+    """
+    rows, width = table.shape
+    room = np.zeros((rows + 1) * width + _LINE_BYTES // 4, np.float32)
+    begin = -room.ctypes.data % _LINE_BYTES // 4
+    aligned: Array = room[begin : begin + (rows + 1) * width].reshape(rows + 1, width)
+    aligned[:rows] = table
+    return aligned
 
 
-_IS_BLANK = _table_of("\t\n\v\f\r \u00a0\u3000")
-_ENDS_SENTENCE = _table_of(_SENTENCE_ENDS)
+def _find_marks() -> Array:
+    """What the code points below 2**16 are to a summary, by the bits of the kernels."""
+    marks = np.zeros(1 << 16, np.uint8)
+    marks[[ord(mark) for mark in _BLANKS]] |= BLANK
+    marks[[ord(mark) for mark in _SENTENCE_ENDS]] |= ENDS_SENTENCE
+    marks[[point for point in range(1 << 16) if chr(point).isspace()]] |= SPACE
+    return marks
 
 
-def _find_sentences(points: Array, offsets: Array) -> Array:
-    """Where sentences start, ascending; a full stop ends one only before a blank."""
-    narrow = np.minimum(points, 0xFFFF)
-    ends = np.take(_ENDS_SENTENCE, narrow)
-    stops = np.flatnonzero(narrow[:-1] == ord("."))
-    ends[stops[np.take(_IS_BLANK, narrow[stops + 1])]] = True
-    is_start = np.zeros(len(points) + 1, bool)
-    is_start[1:] = ends
-    is_start[offsets] = True
-    return np.flatnonzero(is_start[:-1])
-
-
-def _skip_blanks(points: Array, begin: Array) -> Array:
-    """The first places at or after `begin` that are not blank."""
-    while True:
-        here = np.take(points, begin, mode="clip")
-        is_blank = np.take(_IS_BLANK, np.minimum(here, 0xFFFF)) & (begin < len(points))
-        if not is_blank.any():
-            return begin
-        begin = begin + is_blank
-
-
-def _slice_texts(points: Array, begin: Array, end: Array) -> pa.Array:
-    """points[begin[i]:end[i]] as strings."""
-    lengths = np.maximum(end - begin, 0)
-    total = int(lengths.sum())
-    places = np.arange(total) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
-    chosen = points[places]
-    sizes = 1 + (chosen > 0x7F) + (chosen > 0x7FF) + (chosen > 0xFFFF).astype(np.int64)
-    through = np.concatenate([[0], np.cumsum(sizes)])
-    offsets = through[np.concatenate([[0], np.cumsum(lengths)])].astype(np.int32)
-    data = chosen.astype("<u4").tobytes().decode("utf-32-le").encode("utf-8")
-    return pa.StringArray.from_buffers(len(begin), pa.py_buffer(offsets), pa.py_buffer(data))
-
-
-def _list_array(rows: Array, values: Array, size: int, names: pa.Array) -> pa.Array:
-    """Lists of names by row; `rows` ascending, `values` index into names."""
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))])
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), names.take(pa.array(values, pa.int64()))
+def _make_labels(strings: pa.Array) -> Labels:
+    """Room for what is said of texts; memory never touched costs nothing."""
+    size = len(strings)
+    offsets = [np.zeros(size + 1, np.int32) for _ in range(3)]
+    return Labels(
+        classes=np.empty((HEAD_COUNT, size), np.int8),
+        scores=np.empty((HEAD_COUNT, size), np.float64),
+        is_unsure=np.empty(size, np.bool_),
+        reason_offsets=offsets[0],
+        reasons=np.empty(size * (len(REASONS) + 1), np.int64),
+        keyword_offsets=offsets[1],
+        keywords=np.empty(size * MAX_KEYWORDS, np.int64),
+        summary_offsets=offsets[2],
+        summary=np.empty(size * 4 * SUMMARY_LENGTH, np.uint8),
     )
+
+
+def _list_array(offsets: Array, values: Array, names: pa.Array) -> pa.Array:
+    """Lists of names; `values` index into them."""
+    chosen = names.take(pa.array(values[: offsets[-1]]))
+    return pa.ListArray.from_arrays(pa.array(offsets), chosen)
