@@ -78,6 +78,15 @@ def write_rows(
         )
 
 
+def write_comments_of(
+    con: duckdb.DuckDBPyConnection, name: str, about: str, columns: Mapping[str, str]
+) -> None:
+    """Put descriptions of a table and its columns into the file."""
+    con.execute(f"comment on table {name} is {quote(about)}")
+    for column, text in columns.items():
+        con.execute(f'comment on column {name}."{column}" is {quote(text)}')
+
+
 def has_table(con: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
     """Whether the file has that table."""
     found = con.execute(

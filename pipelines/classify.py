@@ -36,8 +36,15 @@ if TYPE_CHECKING:
 STEP = "classify"
 KEEP_DAYS, KEEP_VERSIONS = 7, 3  # how long replaced files stay for readers that hold them
 BATCH_ROWS = 20_000
+GROUP_ROWS = 1 << 16  # of a day's file, labelled and written at once
 WORKERS = 2
 FACT_COLUMNS = ["feedback_id", "source", "language", "title", "body", "text_hash"]
+# Columns worth a dictionary, since their values come again, and those whose bounds readers use.
+_REPEATED = [
+    *("model_version", "feedback_type", "need", "sentiment", "priority"),
+    *("priority_reasons.list.element", "keywords.list.element", "classified_at", "changed_in"),
+]
+_BOUNDED = ["changed_in"]
 FILE_COLUMNS = (
     "id",
     "language",
@@ -160,7 +167,7 @@ class _DayLabeller:
         lake = self._run.lake
         reusable = None if self._run.full_refresh else known
         kept = _read_valid_labels(lake, reusable, self._predictor.model.version)
-        kept_keys = _label_keys(kept)
+        kept_keys = _label_keys(kept) if len(kept) else None
         new = lake.new_file(lake.layer_folder("classified", None, day), "labels")
         rows = labelled = 0
         try:
@@ -168,15 +175,25 @@ class _DayLabeller:
                 explain_disk_errors(new.relative),
                 lake.fs.open(f"{lake.root}/{facts['path']}", "rb") as file,
                 lake.fs.open(new.temporary, "wb") as sink,
-                pq.ParquetWriter(sink, LABELS, compression="zstd") as writer,
+                pq.ParquetWriter(
+                    sink,
+                    LABELS,
+                    compression="zstd",
+                    use_dictionary=_REPEATED,
+                    write_statistics=_BOUNDED,
+                ) as writer,
             ):
-                for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=FACT_COLUMNS):
+                for batch in pq.ParquetFile(file).iter_batches(GROUP_ROWS, columns=FACT_COLUMNS):
                     table = pa.Table.from_batches([batch])
-                    place = pc.index_in(_label_keys(table), kept_keys)
-                    is_known = pc.is_valid(place)
-                    fresh = self._label_rows(table.filter(pc.invert(is_known)))
-                    writer.write_table(pa.concat_tables([kept.take(place.drop_null()), fresh]))
-                    self._count(table["source"], is_known)
+                    fresh = table
+                    if kept_keys is not None:
+                        place = pc.index_in(_label_keys(table), kept_keys)
+                        fresh = table.filter(pc.is_null(place))
+                    written = self._label_rows(fresh)
+                    if len(fresh) < len(table):
+                        written = pa.concat_tables([kept.take(place.drop_null()), written])
+                    writer.write_table(written)
+                    self._count(table["source"], fresh["source"])
                     rows += len(table)
                     labelled += len(fresh)
                     self._run.progress(STEP, len(table))
@@ -206,17 +223,20 @@ class _DayLabeller:
         table = pa.table([columns[name] for name in LABELS.names], names=LABELS.names)
         return table.cast(LABELS)
 
-    def _count(self, sources: pa.ChunkedArray, is_known: pa.ChunkedArray) -> None:
-        table = pa.table({"source": sources, "known": pc.cast(is_known, pa.int64())})
-        sums = table.group_by("source").aggregate([("known", "sum"), ([], "count_all")])
+    def _count(self, sources: pa.ChunkedArray, labelled: pa.ChunkedArray) -> None:
+        """Count rows by source: all of them, and those that were labelled."""
+        seen, done = (
+            {part["values"]: part["counts"] for part in pc.value_counts(names).to_pylist()}
+            for names in (sources, labelled)
+        )
         with self._lock:
-            for row in sums.to_pylist():
+            for source, count in seen.items():
                 total = self.totals.setdefault(
-                    row["source"] or "", StepCount(STEP, source=row["source"], entity="feedback")
+                    source or "", StepCount(STEP, source=source, entity="feedback")
                 )
-                total.count_in += row["count_all"]
-                total.count_unchanged += row["known_sum"]
-                total.count_out += row["count_all"] - row["known_sum"]
+                total.count_in += count
+                total.count_out += done.get(source, 0)
+                total.count_unchanged += count - done.get(source, 0)
 
 
 def _read_valid_labels(lake: Lake, known: FileEntry | None, version: str) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipelines import duplicates, text
 from pipelines.context import Run, StepCount, timed_step
-from pipelines.entities import FACT_DAYS, KEYS, SCHEMAS
+from pipelines.entities import DELETABLE, FACT_DAYS, FACT_KEYS, KEYS, SCHEMAS
 from pipelines.facts import FactStore, fact_columns, make_empty
 from pipelines.pseudonyms import hash_emails, load_key
 from pipelines.redaction import redact_texts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STEP = "clean"
 BATCH_ROWS = 50_000
-WORKERS = 2
+WORKERS = 3
 # Rows of one staging file get numbers from its place in the manifest times this on.
 FILE_STRIDE = 1 << 32
 
@@ -120,11 +120,13 @@ def has_tag(column: str, tags: Iterable[str]) -> str:
 
 
 def tag_reason(column: str) -> str:
-    """SQL: spam, test or auto_reply by a row's tags."""
+    """SQL: spam, test, auto_reply, bounce or bulk by a row's tags."""
     return (
         f"case when {column} is null then null when {has_tag(column, text.SPAM_TAGS)} then 'spam' "
         f"when {has_tag(column, text.TEST_TAGS)} then 'test' "
-        f"when {has_tag(column, text.AUTO_REPLY_TAGS)} then 'auto_reply' end"
+        f"when {has_tag(column, text.AUTO_REPLY_TAGS)} then 'auto_reply' "
+        f"when {has_tag(column, text.BOUNCE_TAGS)} then 'bounce' "
+        f"when {has_tag(column, text.BULK_TAGS)} then 'bulk' end"
     )
 
 
@@ -145,6 +147,17 @@ def resolve_role(given: str, source: str, actor: str, nobody: str) -> str:
     )
 
 
+def is_gone(row: str, deletion: str, *, has_updated: bool) -> str:
+    """SQL: whether a deletion holds for a row; one that is read again later is there again.
+
+    What is pushed may overtake: a row of before the deletion does not undo it.
+    """
+    later = f"{row}.captured_at > {deletion}.told_at"
+    if has_updated:
+        later += f" and coalesce({row}.updated_at >= {deletion}.deleted_at, true)"
+    return f"({deletion}.record_ref is not null and not ({later}))"
+
+
 def count_rows(con: duckdb.DuckDBPyConnection, relation: str) -> int:
     return int(con.sql(f"select count(*) from {relation}").fetchall()[0][0])
 
@@ -162,6 +175,8 @@ class Cleaning:
         self.kinds = tuple(run.settings.privacy.redact)
         self.key = load_key(run.home.state)
         self.counts: dict[tuple[str, str], StepCount] = {}
+        self.deleted: set[str] = set()  # entities of which this run was told deletions
+        self.ever_deleted: set[str] = set()  # entities of which any run was
         self.files: dict[str, list[tuple[int, str, bool]]] = {}
         for entity, entries in run.lake.staging_manifest()["files"].items():
             self.files[entity] = [
@@ -174,19 +189,22 @@ class Cleaning:
         for entity in SCHEMAS:
             if self._has_new(entity):
                 self._take_versions(entity)
+        self._gather_deletions()
         for entity, clean in (
             ("agents", self._clean_agents),
             ("customers", self._clean_customers),
             ("orders", self._clean_orders),
             ("survey_responses", self._clean_surveys),
+            ("vendor_metrics", self._clean_vendor_metrics),
         ):
-            if self._has_new(entity):
+            if self._has_new(entity) or entity in self.deleted:
                 clean()
         if any(map(self._has_new, (*CASE_ENTITIES, "agents"))):
             self._gather_cases()
             self._clean_cases()
-        elif self._has_new("feedback"):
+        elif self._has_new("feedback") or "feedback" in self.deleted:
             self._clean_feedback()
+            self._exclude_stored("feedback")
             self._settle("feedback")
         return [self.counts[key] for key in sorted(self.counts)]
 
@@ -258,12 +276,12 @@ class Cleaning:
         self.con.execute(
             f"""create or replace table old_{entity} as
             with repeated as (
-                select {keys} from {rows} group by {keys} having count(*) > 1
+                select hash({keys}) as code from {rows} group by code having count(*) > 1
             ),
             versions as (
                 select {keys}, _at, {order} as rank
                 from {rows} as r
-                where ({keys}) in (select ({keys}) from repeated)
+                where hash({keys}) in (select code from repeated)
             ),
             latest as (select arg_max(_at, rank) as _at from versions group by {keys})
             select _at, source from versions where _at not in (select _at from latest)"""
@@ -335,6 +353,81 @@ class Cleaning:
             else:
                 count.count_out += rows
 
+    # what is gone -------------------------------------------------------------------------------
+
+    def _gather_deletions(self) -> None:
+        """The table ``deletions``: what was ever said to be gone, and ``is_new`` in this run.
+
+        Rows and their deletions may come in any order, and in different runs.
+        """
+        self.con.execute(
+            f"""create or replace table deletions as
+            select
+                deleted_entity,
+                {ref("source", "source_record_id")} as record_ref,
+                max(captured_at) as told_at,
+                arg_max(deleted_at, row(captured_at, deleted_at)) as deleted_at,
+                arg_max({ref("source", "merged_into")}, row(captured_at, deleted_at))
+                    as merged_ref,
+                bool_or(_is_new) as is_new
+            from {self._staged("deletions", only_new=False)}
+            group by deleted_entity, record_ref"""
+        )
+        found = self.con.sql(
+            "select deleted_entity, bool_or(is_new) from deletions group by deleted_entity"
+        ).fetchall()
+        self.ever_deleted = {entity for entity, _ in found}
+        self.deleted = {entity for entity, is_new in found if is_new}
+        for (_, entity), count in self.counts.items():
+            if entity == "deletions":
+                count.count_out = count.count_in - count.count_duplicate
+
+    def _mark_deleted(self, entity: str, rows: str) -> str:
+        """SQL: rows with ``_gone``, why each is left out if it is gone, and ``_merged_into``."""
+        if entity not in self.ever_deleted:
+            nothing = "null::varchar as _gone, null::varchar as _merged_into"
+            return f"(select *, {nothing} from {rows})"
+        record = ref("r.source", f"r.{KEYS[entity][1]}")
+        gone = is_gone("r", "d", has_updated="updated_at" in SCHEMAS[entity].names)
+        return (
+            f"(select r.*, case when {gone} then if(d.merged_ref is null, 'deleted', 'merged') end "
+            f"as _gone, case when {gone} then d.merged_ref end as _merged_into "
+            f"from {rows} as r left join deletions as d on d.deleted_entity = {quote(entity)} "
+            f"and d.record_ref = {record})"
+        )
+
+    def _exclude_stored(self, entity: str) -> None:
+        """Put stored rows aside anew that are gone now and of which this run read nothing else."""
+        if entity not in self.deleted or not self.store.partitions.get(entity):
+            return
+        key = FACT_KEYS[entity]
+        record = "source_response_id" if entity == "survey_responses" else key
+        known = f"md5(source || chr(31) || {record})" if record != key else key
+        stored = self.store.relation(
+            entity,
+            "*",
+            f"{known} in (select record_ref from deletions where is_new and deleted_entity = "
+            f"{quote(entity)}) and {key} not in (select id from keys_{entity})",
+        )
+        columns = {
+            "is_excluded": "true",
+            "exclusion_reason": "if(d.merged_ref is null, 'deleted', 'merged')",
+            "merged_into": "d.merged_ref",
+            "duplicate_of": "null::varchar",
+        }
+        listed = [f"{columns.get(name, f'r.{name}')} as {name}" for name in fact_columns(entity)]
+        helpers = [f"{day_of(entity)} as _day", "null::varchar as _origin", "false as _is_new"]
+        if entity == "feedback":
+            helpers += ["null::ubigint as _text_key", "null::ubigint[] as _bands"]
+        has_updated = "updated_at" in fact_columns(entity)
+        query = (
+            f"select {', '.join([*listed, *helpers])} from ({stored}) as r "
+            f"join deletions as d on d.deleted_entity = {quote(entity)} "
+            f"and d.record_ref = {known} "
+            f"where {is_gone('r', 'd', has_updated=has_updated)}"
+        )
+        self._stream(entity, query, lambda batch: batch)
+
     # entities that stand alone ------------------------------------------------------------------
 
     def _clean_agents(self) -> None:
@@ -356,6 +449,7 @@ class Cleaning:
             "display_name": shown if self.run.settings.privacy.show_names else pseudonym,
             "birthday_month_day": "strftime(birthday, '%m-%d')",
             "language": normalise_language("language"),
+            "merged_into": "_merged_into",
         }
         self._stream_plain("customers", columns, self._hash_email)
         self._settle("customers")
@@ -367,6 +461,15 @@ class Cleaning:
         }
         self._stream_plain("orders", columns, lambda batch: batch)
         self._settle("orders")
+
+    def _clean_vendor_metrics(self) -> None:
+        case = ref("source", "source_case_id")
+        columns = {
+            "vendor_metric_id": f"md5({case} || chr(31) || metric || chr(31) || clock)",
+            "case_id": case,
+        }
+        self._stream_plain("vendor_metrics", columns, lambda batch: batch)
+        self._settle("vendor_metrics")
 
     def _clean_surveys(self) -> None:
         columns = {
@@ -387,8 +490,13 @@ class Cleaning:
         self, entity: str, columns: dict[str, str], finish: Callable[[pa.Table], pa.Table]
     ) -> None:
         helpers = f"{day_of(entity)} as _day, {quote(entity)} as _origin, _is_new"
-        query = f"select {self._select(entity, columns, helpers)} from {self._latest(entity)}"
+        rows = self._latest(entity)
+        if entity in DELETABLE:
+            rows = self._mark_deleted(entity, rows)
+            columns = columns | {"is_excluded": "_gone is not null", "exclusion_reason": "_gone"}
+        query = f"select {self._select(entity, columns, helpers)} from {rows}"
         self._stream(entity, query, finish)
+        self._exclude_stored(entity)
 
     def _hash_email(self, batch: pa.Table) -> pa.Table:
         return set_column(batch, "email_key", hash_emails(column(batch, "email_key"), self.key))
@@ -403,46 +511,59 @@ class Cleaning:
 
     def _finish_feedback(self, batch: pa.Table) -> pa.Table:
         """Clean, redact, detect the language, find what is no feedback, key the text."""
-        from models.language import detect_language
+        from models.language import decide_language, vocabulary
+        from models.scanning import scan
 
         title = self._clean_title(column(batch, "title"))
         body = self._clean_body(column(batch, "body"))
-        language = column(batch, "language")
-        is_unknown = pc.is_null(language)
-        if pc.any(is_unknown).as_py():
-            said = pc.coalesce(body, title).filter(is_unknown)
-            found = detect_language(said).cast(pa.string())
-            language = pc.replace_with_mask(language, is_unknown, found)
+        both = pc.binary_join_element_wise(
+            pc.fill_null(title, ""), pc.fill_null(body, ""), "\x1f", null_handling="skip"
+        )
+        # A body tells the language by itself.
+        titles_end = pc.add(pc.fill_null(pc.binary_length(title), 0), 1)
+        skipped = pc.if_else(pc.is_valid(body), titles_end, 0).to_numpy(zero_copy_only=False)
+        found = scan(both, vocabulary(), skipped=skipped)
+        language = pc.coalesce(column(batch, "language"), decide_language(found))
         reason = text.find_reasons(title, body)
         # A rating without words still says something.
         is_rated_only = pc.and_(pc.equal(reason, "empty"), pc.is_valid(column(batch, "rating")))
         reason = pc.if_else(pc.fill_null(is_rated_only, False), None, reason)
         reason = pc.coalesce(column(batch, "_reason"), reason).cast(pa.string())
-        both = pc.binary_join_element_wise(
-            pc.fill_null(title, ""), pc.fill_null(body, ""), "\x1f", null_handling="skip"
-        )
         batch = set_column(batch, "title", title)
         batch = set_column(batch, "body", body)
         batch = set_column(batch, "language", language)
         batch = set_column(batch, "exclusion_reason", reason)
         batch = set_column(batch, "is_excluded", pc.is_valid(reason))
-        batch = batch.append_column("_both", both)
-        batch = batch.append_column("_same", text.normalise_texts(both))
-        cursor = self.con.cursor()
-        cursor.register("batch", batch)
-        cursor.execute(
-            "insert into opening_reasons select case_id, exclusion_reason from batch "
-            "where is_opening and exclusion_reason in ('spam', 'test')"
+        keys = self._key_texts(batch, both)
+        bands = duplicates.key_bands(found, keys["scope"], pc.is_valid(keys["text_key"]))
+        batch = set_column(batch, "text_hash", keys["text_hash"])
+        batch = batch.append_column("_text_key", keys["text_key"]).append_column("_bands", bands)
+        return batch.drop_columns(["_reason", "_author"])
+
+    def _key_texts(self, batch: pa.Table, both: pa.Array) -> dict[str, pa.Array]:
+        """text_hash, text_key and scope of rows of feedback; notes the reasons of openings."""
+        names = ["customer_ref", "source", "product", "channel", "exclusion_reason", "_author"]
+        asked = batch.select([*names, "body"])
+        asked = asked.append_column("_both", both).append_column(
+            "_same", text.normalise_texts(both)
         )
-        done = cursor.sql(
-            "select * exclude (_same, _reason, _author) replace (md5(_both) as text_hash), "
-            f"{duplicates.key_columns()} from batch"
+        asked = asked.append_column("_row", pa.array(range(len(batch)), pa.int32()))
+        opening = batch.filter(batch["is_opening"]).select(["case_id", "exclusion_reason"])
+        cursor = self.con.cursor()
+        if len(opening):
+            cursor.register("opening", opening)
+            cursor.execute(
+                "insert into opening_reasons from opening "
+                "where exclusion_reason in ('spam', 'test')"
+            )
+        cursor.register("asked", asked)
+        keys = cursor.sql(
+            f"select _row, md5(_both) as text_hash, {duplicates.key_columns()} from asked"
         ).to_arrow_table()
         cursor.close()
-        bands = duplicates.sign_bands(
-            column(done, "_both"), column(done, "_scope"), pc.is_valid(column(done, "_text_key"))
-        )
-        return done.drop_columns(["_both", "_scope"]).append_column("_bands", bands)
+        # DuckDB's threads may give the rows in another order.
+        order = pc.sort_indices(keys["_row"])
+        return {name: column(keys, name).take(order) for name in ("text_hash", "text_key", "scope")}
 
     # cases --------------------------------------------------------------------------------------
 
@@ -571,6 +692,7 @@ class Cleaning:
         self._find_openings()
         self._clean_feedback()
         self._clean_messages()
+        self._exclude_stored("feedback")
         # A message that turns out to be an agent's is no feedback any more.
         self._settle(
             "feedback",
@@ -712,17 +834,16 @@ class Cleaning:
         }
         helpers = (
             f"{day_of('feedback')} as _day, 'feedback' as _origin, _is_new, "
-            f"{tag_reason('tags')} as _reason, author as _author"
+            f"coalesce(_gone, {tag_reason('tags')}) as _reason, author as _author"
         )
-        query = (
-            f"select {self._select('feedback', columns, helpers)} from {self._latest('feedback')}"
-        )
+        rows = self._mark_deleted("feedback", self._latest("feedback"))
+        query = f"select {self._select('feedback', columns, helpers)} from {rows}"
         self._stream("feedback", query, self._finish_feedback)
 
     def _clean_messages(self) -> None:
         con = self.con
         con.execute(
-            """create or replace table customer_messages as
+            f"""create or replace table customer_messages as
             select
                 s._at, s._is_new, s.feedback_id, s.source, s.source_kind, s.source_record_id,
                 coalesce(s.url, c.url) as url,
@@ -733,12 +854,17 @@ class Cleaning:
                 c.product, s.created_at, s.captured_at,
                 o.event_id is not null as is_opening,
                 case when o.event_id is not null then u.subject end as title,
-                case when u.reason in ('spam', 'test') then u.reason end as reason
+                case
+                    when {is_gone("s", "d", has_updated=False)} then 'deleted'
+                    when u.reason in ('spam', 'test') then u.reason
+                end as reason
             from said as s
             left join rows_cases as c
                 on s.source = c.source and s.source_case_id = c.source_case_id
             left join subjects as u on s.case_id = u.case_id
             left join openings as o on s.event_id = o.event_id
+            left join deletions as d
+                on d.deleted_entity = 'feedback' and d.record_ref = s.feedback_id
             where s.event_type = 'customer_message' or o.event_id is not null"""
         )
         places = [

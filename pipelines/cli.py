@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from pipelines.settings import Settings
     from pipelines.storage import Home
 
+
+class Format(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+class Spoken(StrEnum):
+    en = "en"
+    zh = "zh"
+
+
 app = typer.Typer(
     help="Everything customers say, in one warehouse and one daily follow-up list.",
     no_args_is_help=True,
@@ -30,15 +42,42 @@ app = typer.Typer(
 )
 tasks = typer.Typer(help="Follow-up tasks: read, change, or take back an edited list.")
 app.add_typer(tasks, name="tasks", no_args_is_help=True)
+calendars = typer.Typer(help="Work calendars: see what they say.")
+app.add_typer(calendars, name="calendar", no_args_is_help=True)
 
 TaskId = Annotated[str, typer.Argument(help="Id of the task; its first characters will do.")]
+
+
+def load_environment(config: Path) -> Path:
+    """Read the .env beside the configuration before the command begins."""
+    from pipelines.env_file import load_env_file
+
+    load_env_file(config)
+    return config
+
+
+def read_day(text: str) -> datetime:
+    """A day of the command line, as midnight."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d")
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day; write it as 2026-01-31") from None
+
+
 Config = Annotated[
     Path,
-    typer.Option("--config", envvar="HEARBACK_CONFIG", help="The configuration file."),
+    typer.Option(
+        "--config",
+        envvar="HEARBACK_CONFIG",
+        callback=load_environment,
+        help="The configuration file; .env beside it is read too.",
+    ),
 ]
 Day = Annotated[
     datetime | None,
-    typer.Option("--date", formats=["%Y-%m-%d"], help="Day to work on; today unless given."),
+    typer.Option(
+        "--date", parser=read_day, metavar="YYYY-MM-DD", help="Day to work on; today unless given."
+    ),
 ]
 Names = Annotated[
     list[str] | None,
@@ -47,17 +86,18 @@ Names = Annotated[
 Refresh = Annotated[
     bool, typer.Option("--full-refresh", help="Rebuild everything after raw, not only the new.")
 ]
+Tongue = Annotated[
+    Spoken | None, typer.Option("--language", help="en or zh; default: that of the environment.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="An answer; may be given several times."),
+]
 DEFAULT_CONFIG = Path("hearback.toml")
 STOPPED = 130  # what shells return for a program that Ctrl-C ended
 
 # Typer carries its own copy of click's errors and names only some of them.
 WrongUsage, CommandError = typer.BadParameter.__mro__[1:3]
-
-
-class Format(StrEnum):
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 def read_settings(config: Path) -> Settings:
@@ -98,6 +138,17 @@ def perform(run: Run, step: str) -> None:
     print_counts(run, step)
 
 
+@app.callback()
+def take_config(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The configuration file, for any command.")
+    ] = None,
+) -> None:
+    """Customer feedback from every channel, labelled, measured and followed up."""
+    if config is not None:  # what a command itself is told goes before
+        os.environ["HEARBACK_CONFIG"] = str(config)
+
+
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to write them.")] = Path("."),
@@ -113,17 +164,53 @@ def init(
 @app.command()
 def sources(
     config: Config = DEFAULT_CONFIG,
+    kind: Annotated[
+        str | None, typer.Option(help="Show this kind: options, secrets, what it gives.")
+    ] = None,
+    language: Tongue = None,
 ) -> None:
     """The kinds of source there are, and the sources of the configuration."""
-    from pipelines.doctor import list_kinds, list_sources
+    from pipelines.doctor import list_sources
+    from pipelines.sources import all_kinds, find_kind
+    from pipelines.sources.describe import describe_kind, list_kinds
+    from pipelines.wording import find_language
 
-    typer.echo("kinds:")
-    for line in list_kinds():
-        typer.echo(f"  {line}")
+    spoken = find_language(language.value if language else None)
+    if kind:
+        for line in describe_kind(find_kind(kind), spoken):
+            typer.echo(line)
+        return
+    typer.echo("种类：" if spoken == "zh" else "kinds:")
+    for line in list_kinds(all_kinds(), spoken):
+        typer.echo(line)
     if config.is_file():
         typer.echo(f"\nsources of {config}:")
         for line in list_sources(read_settings(config)):
             typer.echo(f"  {line}")
+
+
+@app.command()
+def add(
+    kind: Annotated[str, typer.Argument(help="Kind of source; 'hearback sources' lists them.")],
+    *,
+    config: Config = DEFAULT_CONFIG,
+    given: Assignments = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing; what is missing is an error.")
+    ] = False,
+    language: Tongue = None,
+) -> None:
+    """Set a source up: asks what is required, shows three of its records, then writes it."""
+    from pipelines.adding import Terminal, add_source
+    from pipelines.wording import find_language
+
+    def ask(question: str, default: str | None, is_secret: bool) -> str:
+        answer: str = typer.prompt(question, default=default, hide_input=is_secret)
+        return answer
+
+    terminal = Terminal(typer.echo) if yes else Terminal(typer.echo, ask, typer.confirm)
+    spoken = find_language(language.value if language else None)
+    add_source(config, kind, given or (), terminal, spoken)
 
 
 @app.command()
@@ -137,15 +224,55 @@ def schema() -> None:
 
 
 @app.command()
-def doctor(config: Config = DEFAULT_CONFIG) -> None:
-    """Check configuration, connections, calendars, model and disk; green means 'run' works."""
+def doctor(
+    config: Config = DEFAULT_CONFIG,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no source for anything over the network.")
+    ] = False,
+) -> None:
+    """Check configuration, sources, calendars, model and disk; green means 'run' works."""
     from pipelines.doctor import examine
 
-    findings = list(examine(config))
-    for finding in findings:
-        typer.echo(f"{'✓' if finding.is_ok else '✗'} {finding.text}")
-    if not all(finding.is_ok for finding in findings):
+    is_well = True
+    for finding in examine(config, is_offline=offline):
+        typer.echo("\n".join(finding.lines))
+        is_well = is_well and finding.is_ok
+    if not is_well:
         raise typer.Exit(1)
+
+
+@app.command(name="try")
+def try_source(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[FILE|URL]", help="A file, or a page of reviews.")
+    ] = None,
+    *,
+    config: Config = DEFAULT_CONFIG,
+    source: Annotated[str | None, typer.Option(help="A source of the configuration.")] = None,
+    given: Assignments = None,
+    rows: Annotated[int, typer.Option(min=1, help="Records to capture at most.")] = 1000,
+    shown: Annotated[int, typer.Option("--show", min=0, help="Labelled texts to print.")] = 10,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all of it as JSON, one line a source.")
+    ] = False,
+    language: Tongue = None,
+) -> None:
+    """Preview a file, a page or a source: captured, redacted, labelled; nothing is stored."""
+    from pipelines.trying import try_all
+
+    faults = try_all(
+        config,
+        what,
+        source,
+        given or (),
+        most=rows,
+        shown=shown,
+        as_json=as_json,
+        language=language.value if language else None,
+        tell=typer.echo,
+    )
+    if faults:
+        raise HearbackError("; ".join(faults))
 
 
 @app.command()
@@ -168,8 +295,12 @@ def run(
 
 @app.command()
 def backfill(
-    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")],
-    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")],
+    first: Annotated[
+        datetime, typer.Option("--from", parser=read_day, metavar="YYYY-MM-DD", help="First day.")
+    ],
+    last: Annotated[
+        datetime, typer.Option("--to", parser=read_day, metavar="YYYY-MM-DD", help="Last day.")
+    ],
     config: Config = DEFAULT_CONFIG,
     full_refresh: Refresh = False,
 ) -> None:
@@ -179,6 +310,52 @@ def backfill(
     days: list[date | None] = [*list_days(first.date(), last.date())]
     if not run_pipeline(config, days, (), full_refresh=full_refresh, demo=False):
         raise typer.Exit(1)
+
+
+@app.command()
+def simulate(
+    *,
+    config: Config = DEFAULT_CONFIG,
+    policies: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML with other [[sla_policies]].")
+    ] = None,
+    calendar: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML with other [[calendars]] or [[teams]]."),
+    ] = None,
+    first: Annotated[
+        datetime | None,
+        typer.Option(
+            "--from", parser=read_day, metavar="YYYY-MM-DD", help="First day of breaches."
+        ),
+    ] = None,
+    last: Annotated[
+        datetime | None,
+        typer.Option("--to", parser=read_day, metavar="YYYY-MM-DD", help="Last day of breaches."),
+    ] = None,
+    cases: Annotated[
+        bool, typer.Option("--cases", help="List the cases behind the figures.")
+    ] = False,
+    form: Annotated[
+        Format, typer.Option("--format", "--output", help="How to print.")
+    ] = Format.table,
+    language: Tongue = None,
+) -> None:
+    """Replay history under other targets, hours or teams: which breaches appear or vanish."""
+    from pipelines import simulate as machine
+    from pipelines.wording import find_language
+
+    question = machine.Question(
+        policies=policies,
+        calendar=calendar,
+        first=first.date() if first else None,
+        last=last.date() if last else None,
+        form=form.value,
+        shows_cases=cases,
+        language=find_language(language.value if language else None),
+    )
+    for line in machine.simulate(read_settings(config), question, sys.stdout):
+        typer.echo(line, err=True)
 
 
 @app.command()
@@ -448,16 +625,102 @@ def import_tasks(
         raise typer.Exit(1)
 
 
+@calendars.command(name="show")
+def show_calendar(
+    *,
+    config: Config = DEFAULT_CONFIG,
+    month: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m"], metavar="YYYY-MM", help="Default: this month."),
+    ] = None,
+    calendar: Annotated[str | None, typer.Option(help="Only this calendar.")] = None,
+    form: Annotated[
+        Format, typer.Option("--format", "--output", help="How to print.")
+    ] = Format.table,
+    language: Tongue = None,
+) -> None:
+    """A month of each work calendar: hours, holidays, make-up days, and where each is from."""
+    from pipelines.calendar_page import show_calendars
+    from pipelines.wording import find_language
+
+    spoken = find_language(language.value if language else None)
+    day = month.date() if month else None
+    settings = read_settings(config)
+    notes = show_calendars(settings, day, calendar, sys.stdout, form=form.value, language=spoken)
+    for note in notes:
+        typer.echo(note, err=True)
+
+
+@app.command()
+def intake(
+    config: Config = DEFAULT_CONFIG,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)] = 8787,
+) -> None:
+    """Take signed webhooks for sources of kind webhook, until Ctrl-C."""
+    from pipelines.intake import serve
+
+    serve(read_settings(config), host, port, typer.echo)
+
+
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT.")],
+    sql: Annotated[
+        str, typer.Argument(metavar="SQL|FILE", help="One SELECT, or a .sql file that holds it.")
+    ],
     config: Config = DEFAULT_CONFIG,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
 ) -> None:
     """Ask the published warehouse; read-only."""
-    from pipelines.query import run_query
+    from pipelines.query import read_question, run_query
 
-    run_query(read_settings(config), sql, form.value, sys.stdout)
+    run_query(read_settings(config), read_question(sql), form.value, sys.stdout)
+
+
+@app.command()
+def explain(
+    metric: Annotated[str, typer.Argument(help="Name of the metric, such as csat.")],
+    *,
+    day: Annotated[
+        datetime, typer.Option("--date", parser=read_day, metavar="YYYY-MM-DD", help="Its day.")
+    ],
+    config: Config = DEFAULT_CONFIG,
+    dialect: Annotated[
+        str, typer.Option(help="Reading: house, zendesk, fivetran or mozilla.")
+    ] = "house",
+    clock: Annotated[str | None, typer.Option(help="calendar or business; default: both.")] = None,
+    team: Annotated[str | None, typer.Option(help="Only this team.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only this agent: id or shown name.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only this customer, by id.")] = None,
+    segment: Annotated[str | None, typer.Option(help="Only this segment of customers.")] = None,
+    product: Annotated[str | None, typer.Option(help="Only this product.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
+    need: Annotated[str | None, typer.Option(help="Only this need.")] = None,
+    priority: Annotated[str | None, typer.Option(help="Only this priority.")] = None,
+    text_language: Annotated[str | None, typer.Option(help="Only texts in this language.")] = None,
+    sla_metric: Annotated[
+        str | None, typer.Option(help="Of service levels only this one, such as next_reply.")
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Print every record.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Write all records to a .csv or .json file.")
+    ] = None,
+    language: Tongue = None,
+) -> None:
+    """A metric of a day: definition, components, interval, the records behind it, what was left
+    out and why."""
+    from pipelines.explain import CUTS, DIALECTS, Question, check_choice, run_explain
+    from pipelines.wording import find_language
+
+    check_choice("--dialect", dialect, DIALECTS)
+    if clock is not None:
+        check_choice("--clock", clock, ("calendar", "business"))
+    given = locals()
+    cuts = {name: given[name] for name in CUTS if given[name]}
+    question = Question(metric, day.date(), dialect, clock, cuts)
+    spoken = find_language(language.value if language else None)
+    run_explain(read_settings(config), question, spoken, show_all=show_all, output=output)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,17 +12,20 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.context import Run, StepCount, timed_step
 from pipelines.errors import HearbackError
-from pipelines.report.lists import ListInfo, format_row, name_files, write_csv, write_xlsx
+from pipelines.report.lists import ListInfo, ListJob, name_files, start_lists
 from pipelines.report.words import load_words, make_harmless
 from pipelines.storage import connect_duckdb, explain_disk_errors, quote
+from pipelines.task_owners import list_present
+from pipelines.task_store import ORDER_SQL
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 METRIC_VIEWS = (
     "csat", "nps", "ces", "response_times", "sla_compliance", "backlog", "volume",
-    "quality_control",
+    "quality_control", "control_charts", "agent_ranking",
 )  # fmt: skip
 EXCERPT = 220
 BATCH = 5_000
@@ -64,9 +67,10 @@ def run(run: Run) -> list[StepCount]:
     Counts: live tasks in, rows in lists out. HearbackError if nothing has been published.
     """
     with timed_step(run, "deliver") as counts, open_published(run) as con:
-        counts.append(deliver_lists(con, run))
-        counts.append(deliver_metrics(con, run))
-        counts.append(deliver_report(con, run))
+        with deliver_lists(con, run) as finish:
+            others = [deliver_metrics(con, run), deliver_report(con, run)]
+            counts.append(finish())
+        counts.extend(others)
     return counts
 
 
@@ -152,10 +156,10 @@ def relation(con: duckdb.DuckDBPyConnection, name: str) -> str:
     return f"(select {columns} where false)"
 
 
-def has_table(con: duckdb.DuckDBPyConnection, name: str) -> bool:
+def has_table(con: duckdb.DuckDBPyConnection, name: str, schema: str = "main") -> bool:
     rows = con.execute(
-        "select 1 from information_schema.tables where table_schema = 'main' and table_name = ?",
-        [name],
+        "select 1 from information_schema.tables where table_schema = ? and table_name = ?",
+        [schema, name],
     ).fetchall()
     return bool(rows)
 
@@ -163,48 +167,72 @@ def has_table(con: duckdb.DuckDBPyConnection, name: str) -> bool:
 # lists ----------------------------------------------------------------------------------------
 
 
-def deliver_lists(con: duckdb.DuckDBPyConnection, run: Run) -> StepCount:
-    """One list a team: those of the configuration, even if empty, and any that has tasks."""
+@contextmanager
+def deliver_lists(con: duckdb.DuckDBPyConnection, run: Run) -> Iterator[Callable[[], StepCount]]:
+    """One list a team: those of the configuration, even if empty, and any that has tasks.
+
+    They are written by another process while the block runs; the function waits for it. The lists
+    are there when the block has ended well.
+    """
     if not has_table(con, "follow_up_tasks"):
         raise HearbackError(
             f"{run.home.warehouse}: no table follow_up_tasks; run 'hearback follow-up' and "
             "'hearback publish' first"
         )
-    delivery = run.settings.delivery
-    words = load_words("lists", delivery.language)
     prepare_listed(con, run)
     rows = con.execute("select team, count(*) from listed group by team order by team").fetchall()
     tasks: dict[str | None, int] = dict(rows)
+
+    def finish() -> StepCount:
+        return StepCount(
+            step="deliver",
+            entity="follow_up_tasks",
+            count_in=sum(tasks.values()),
+            count_out=sum(wait()),
+            detail=f"{len(jobs)} lists",
+        )
+
+    with (
+        replace_files(run.home.out("follow_ups", run.date)) as folder,
+        tempfile.TemporaryDirectory(prefix="hearback-") as aside,
+    ):
+        jobs = list(plan_lists(con, run, tasks, folder, Path(aside)))
+        with start_lists(jobs, Path(aside)) as wait:
+            yield finish
+
+
+def plan_lists(
+    con: duckdb.DuckDBPyConnection,
+    run: Run,
+    tasks: dict[str | None, int],
+    folder: Path,
+    aside: Path,
+) -> Iterator[ListJob]:
+    """The lists to write into ``folder``; the tasks of each are put into ``aside``."""
+    delivery = run.settings.delivery
+    words = load_words("lists", delivery.language)
     teams: list[str | None] = [team.name for team in run.settings.teams]
     teams += [team for team in tasks if team not in teams]
     labels = {team: words["text"]["no_team"] if team is None else team for team in teams}
     files = name_files(labels.values())
-    written = 0
-    with replace_files(run.home.out("follow_ups", run.date)) as folder:
-        for team in teams:
-            run.progress(f"deliver {labels[team]}", tasks.get(team, 0))
-            info = ListInfo(
-                team=labels[team],
-                day=run.date.isoformat(),
-                zone=run.settings.project.time_zone,
-                written=run.now.astimezone(run.zone).replace(tzinfo=None, microsecond=0),
-                language=delivery.language,
-                members=tuple(
-                    member.name
-                    for entry in run.settings.teams
-                    if team in (None, entry.name)
-                    for member in entry.members
-                ),
-            )
-            written += write_team(con, folder / files[labels[team]], team, info, delivery.formats)
-    total = sum(tasks.values())
-    return StepCount(
-        step="deliver",
-        entity="follow_up_tasks",
-        count_in=total,
-        count_out=written,
-        detail=f"{len(teams)} lists",
-    )
+    for number, team in enumerate(teams):
+        run.progress(f"deliver {labels[team]}", tasks.get(team, 0))
+        put_aside(con, team, aside / f"{number}.arrow")
+        info = ListInfo(
+            team=labels[team],
+            day=run.date.isoformat(),
+            zone=run.settings.project.time_zone,
+            written=run.now.astimezone(run.zone).replace(tzinfo=None, microsecond=0),
+            language=delivery.language,
+            members=tuple(
+                member.name
+                for entry in run.settings.teams
+                if team in (None, entry.name)
+                for member in entry.members
+            ),
+        )
+        target = (folder / files[labels[team]]).resolve()
+        yield ListJob(str(aside / f"{number}.arrow"), str(target), tuple(delivery.formats), info)
 
 
 def prepare_listed(con: duckdb.DuckDBPyConnection, run: Run) -> None:
@@ -214,20 +242,16 @@ def prepare_listed(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     def clean(column: str) -> str:
         return CLEAN_SQL.format(column)
 
+    said = relation(con, "feedback")
+    if has_table(con, "stg_feedback", schema="staging"):
+        said = "staging.stg_feedback"  # the same rows, without looking up their labels
+    find_messages(con, said)
+    plan_day(con, run)
     con.execute(
         f"""
         create or replace temp table listed as
         with tasks as (
             select * from main.follow_up_tasks where status in ('open', 'in_progress')
-        ),
-        about as (
-            select task_id, feedback.created_at, feedback.feedback_id, title, body, product
-            from tasks join {relation(con, "feedback")} feedback
-                on feedback.case_id = tasks.case_id
-            union all
-            select task_id, feedback.created_at, feedback.feedback_id, title, body, product
-            from tasks join {relation(con, "feedback")} feedback
-                on feedback.feedback_id = tasks.feedback_id and tasks.case_id is null
         ),
         latest as (
             select
@@ -235,12 +259,18 @@ def prepare_listed(con: duckdb.DuckDBPyConnection, run: Run) -> None:
                 arg_max(coalesce(body, title), (created_at, feedback_id)) as message,
                 arg_max(title, (created_at, feedback_id)) as title,
                 arg_max(product, (created_at, feedback_id)) as product
-            from about group by task_id
+            from about join (
+                select feedback_id, title, body, product from {said}
+                where created_at is null
+                    or created_at between getvariable('about_from') and getvariable('about_to')
+            ) using (feedback_id)
+            group by task_id
         )
         select
             tasks.task_id, tasks.team, tasks.priority, tasks.score, tasks.due_at, tasks.status,
             tasks.owner, tasks.rule, tasks.language, tasks.url,
             tasks.due_at at time zone {zone} as due_local,
+            coalesce(plan.is_later, false) as is_later,
             coalesce(tasks.due_at < {now}::timestamptz, false) as is_overdue,
             {clean("tasks.reason")} as reason,
             {clean("coalesce(customers.display_name, left(tasks.customer_id, 10))")} as customer,
@@ -256,42 +286,90 @@ def prepare_listed(con: duckdb.DuckDBPyConnection, run: Run) -> None:
             on customers.customer_id = tasks.customer_id
         left join {relation(con, "cases")} cases on cases.case_id = tasks.case_id
         left join latest on latest.task_id = tasks.task_id
+        left join plan on plan.task_id = tasks.task_id
         """
     )
 
 
-def write_team(
-    con: duckdb.DuckDBPyConnection,
-    path: Path,
-    team: str | None,
-    info: ListInfo,
-    formats: list[Any],
-) -> int:
-    """Write a team's list in each format; returns its rows."""
-    count = 0
-    for form in formats:
-        rows = (format_row(task, info.language) for task in read_listed(con, team))
-        target = path.with_name(f"{path.name}.{form}")
-        if form == "xlsx":
-            count = max(count, write_xlsx(target, rows, info))
-        else:
-            count = max(count, write_csv(target, rows, info.language))
-    return count
+def plan_day(con: duckdb.DuckDBPyConnection, run: Run) -> None:
+    """Temporary table ``plan``: which tasks exceed what can be done today.
+
+    A member does the first ``daily_capacity`` of their tasks and what they have begun, none on a
+    day off; what has no owner waits. A team without members plans its work itself.
+    """
+    present = list_present(run.settings, run.date)
+    rooms: dict[str, int] = {}
+    for team in run.settings.teams:
+        for member in team.members:
+            room = member.daily_capacity if (team.name, member.name) in present else 0
+            rooms[member.name] = max(room, rooms.get(member.name, 0))
+    con.execute("create or replace temp table rooms (owner varchar, room bigint)")
+    con.execute("create or replace temp table staffed (team varchar)")
+    if rooms:
+        con.executemany("insert into rooms values (?, ?)", list(rooms.items()))
+        staffed = [(team.name,) for team in run.settings.teams if team.members]
+        con.executemany("insert into staffed values (?)", staffed)
+    con.execute(
+        f"""
+        create or replace temp table plan as
+        with placed as (
+            select
+                task_id, team, owner, status,
+                row_number() over (
+                    partition by owner order by status <> 'in_progress', {ORDER_SQL}
+                ) as place
+            from main.follow_up_tasks where status in ('open', 'in_progress')
+        )
+        select
+            task_id,
+            status <> 'in_progress' and case
+                when owner is null then coalesce(team in (select team from staffed), false)
+                else coalesce(place > room, false)
+            end as is_later
+        from placed left join rooms using (owner)
+        """
+    )
 
 
-def read_listed(con: duckdb.DuckDBPyConnection, team: str | None) -> Iterator[dict[str, Any]]:
-    """The team's tasks, the most urgent and earliest due first."""
+def find_messages(con: duckdb.DuckDBPyConnection, said: str) -> None:
+    """Temporary table ``about``: the messages of what each task is about.
+
+    Texts are the greater part of a history: the narrow columns say which are needed, and between
+    which instants (variables ``about_from`` and ``about_to``) the files are to be read for them.
+    """
+    con.execute(
+        f"""
+        create or replace temp table about as
+        with tasks as (
+            select task_id, case_id, feedback_id from main.follow_up_tasks
+            where status in ('open', 'in_progress')
+        )
+        select task_id, feedback.created_at, feedback.feedback_id
+        from tasks join {said} feedback on feedback.case_id = tasks.case_id
+        union all
+        select task_id, feedback.created_at, feedback.feedback_id
+        from tasks join {said} feedback
+            on feedback.feedback_id = tasks.feedback_id and tasks.case_id is null
+        """
+    )
+    con.execute("set variable about_from = (select min(created_at) from about)")
+    con.execute("set variable about_to = (select max(created_at) from about)")
+
+
+def put_aside(con: duckdb.DuckDBPyConnection, team: str | None, path: Path) -> None:
+    """The team's tasks as they are taken up: what there is time for today comes first."""
+    import pyarrow as pa
+
     condition = "team is null" if team is None else f"team = {quote(team)}"
     reader = con.sql(
         f"""
         select * from listed where {condition}
-        order by
-            case priority when 'urgent' then 0 when 'high' then 1 when 'low' then 3 else 2 end,
-            due_at nulls last, score desc nulls last, task_id
+        order by is_later, {ORDER_SQL}
         """
     ).to_arrow_reader(BATCH)
-    for batch in reader:
-        yield from batch.to_pylist()
+    with explain_disk_errors(str(path)), pa.ipc.new_file(str(path), reader.schema) as file:
+        for batch in reader:
+            file.write_batch(batch)
 
 
 # metrics --------------------------------------------------------------------------------------
@@ -309,8 +387,8 @@ def deliver_metrics(con: duckdb.DuckDBPyConnection, run: Run) -> StepCount:
                 f"copy (select * from main.{name} order by all) to {target} "
                 "(format parquet, compression zstd)"
             )
-            reader = con.sql(f"from read_parquet({target})").to_arrow_reader(50_000)
-            total += write_metric_csv(folder / f"{name}.csv", reader)
+            rows = con.sql(f"from read_parquet({target})")
+            total += write_metric_csv(folder / f"{name}.csv", join_lists(rows))
     return StepCount(
         step="deliver",
         entity="metrics",
@@ -318,6 +396,15 @@ def deliver_metrics(con: duckdb.DuckDBPyConnection, run: Run) -> StepCount:
         count_out=total,
         detail=", ".join(names) or "no metric views",
     )
+
+
+def join_lists(rows: duckdb.DuckDBPyRelation) -> pa.RecordBatchReader:
+    """The rows as they stand in a CSV file, which has no lists: their parts with commas between."""
+    shown = [
+        f'array_to_string("{name}", \', \') as "{name}"' if kind.id == "list" else f'"{name}"'
+        for name, kind in zip(rows.columns, rows.types, strict=True)
+    ]
+    return rows.project(", ".join(shown)).to_arrow_reader(50_000)
 
 
 def write_metric_csv(path: Path, reader: pa.RecordBatchReader) -> int:

@@ -23,10 +23,12 @@ import pyarrow.compute as pc
 
 from pipelines.facts import BANDS, TEXT_KEYS, Changes, FactStore, day_name
 from pipelines.storage import quote, quote_list
-from pipelines.text import STOCK_ANSWERS
+from pipelines.text import stock_answers
 
 if TYPE_CHECKING:
     import duckdb
+
+    from models.scanning import Scan
 
 GAP_DAYS = 30
 MIN_LENGTH = 8
@@ -44,42 +46,32 @@ _IS_TELLING = """(customer_ref is not null or _author is not null or length(body
 
 
 def key_columns() -> str:
-    """SQL over feedback rows with ``_same`` and ``_author``: ``_text_key`` and ``_scope``.
+    """SQL over feedback rows with ``_same`` and ``_author``: ``text_key`` and ``scope``.
 
-    ``_text_key`` is what duplicates have in common, NULL where a row can have none.
+    ``text_key`` is what duplicates have in common, NULL where a row can have none.
     """
-    stock = ", ".join(quote(answer) for answer in sorted(STOCK_ANSWERS))
+    stock = ", ".join(quote(answer) for answer in sorted(stock_answers()))
     return f"""case
             when exclusion_reason is null and length(_same) >= {MIN_LENGTH}
                 and _same not in ({stock}) and {_IS_TELLING}
             then md5_number_lower(_same || chr(31) || {_SCOPE})
-        end as _text_key,
-        md5_number_lower({_SCOPE}) as _scope"""
+        end as text_key,
+        md5_number_lower({_SCOPE}) as scope"""
 
 
-def sign_bands(texts: pa.Array, scopes: pa.Array, is_wanted: pa.Array) -> pa.Array:
-    """Six keys a text; near duplicates share at least one. NULL if not wanted or too short."""
-    from models.near_duplicates import sign_texts
-
-    rows = np.flatnonzero(is_wanted.to_numpy(zero_copy_only=False))
-    if not len(rows):
-        return pa.nulls(len(texts), pa.list_(pa.uint64()))
-    signed = sign_texts(texts.filter(is_wanted))
-    minima = signed.values.to_numpy().reshape(len(rows), BANDS, -1)
-    keys = np.repeat(scopes.to_numpy()[rows][:, None], BANDS, axis=1)
+def key_bands(found: Scan, scopes: pa.Array, is_wanted: pa.Array) -> pa.Array:
+    """Six keys a scanned text; near duplicates share at least one. NULL: not wanted, or short."""
+    is_keyed = found.is_signed & is_wanted.to_numpy(zero_copy_only=False)
+    minima = found.minima[is_keyed].reshape(-1, BANDS, found.minima.shape[1] // BANDS)
+    keys = np.repeat(scopes.to_numpy(zero_copy_only=False)[is_keyed][:, None], BANDS, axis=1)
     keys ^= np.arange(BANDS, dtype=np.uint64) << np.uint64(56)
     for number in range(minima.shape[2]):
         keys = (keys ^ minima[:, :, number]) * _MIX
         keys ^= keys >> np.uint64(29)
-    is_signed = signed.is_valid().to_numpy(zero_copy_only=False)
-    offsets = np.zeros(len(texts) + 1, np.int32)
-    offsets[rows[is_signed] + 1] = BANDS
-    missing = np.ones(len(texts), bool)
-    missing[rows[is_signed]] = False
+    offsets = np.zeros(len(scopes) + 1, np.int32)
+    np.cumsum(is_keyed * BANDS, out=offsets[1:])
     return pa.ListArray.from_arrays(
-        pa.array(np.cumsum(offsets, dtype=np.int32)),
-        pa.array(keys[is_signed].ravel()),
-        mask=pa.array(missing),
+        pa.array(offsets), pa.array(keys.ravel()), mask=pa.array(~is_keyed)
     )
 
 
@@ -126,16 +118,10 @@ def assign_originals(con: duckdb.DuckDBPyConnection, store: FactStore, changes: 
         group by all"""
     ).fetchall()
     con.unregister("near_found")
-    fresh = []
     for day, is_fresh, ids, originals, nears in rows:
         columns = [pa.array(values, pa.string()) for values in (ids, originals, nears)]
         table = pa.table(columns, names=["id", "duplicate_of", "near_of"])
-        if is_fresh:
-            fresh.append(table)
-        else:
-            changes.patched[day_name(day)] = table
-    if fresh:
-        changes.originals = pa.concat_tables(fresh).combine_chunks()
+        (changes.originals if is_fresh else changes.patched)[day_name(day)] = table
 
 
 def _gather_alike(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Changes) -> None:
@@ -234,15 +220,16 @@ def _find_near(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Change
     if not len(fresh):
         return none
     bands = fresh["bands"].combine_chunks().flatten()
-    keys = np.sort(bands.to_numpy())
-    shared = keys[1:][keys[1:] == keys[:-1]]
+    numbers = bands.to_numpy()
+    keys = np.sort(numbers)
+    shared = np.unique(keys[1:][keys[1:] == keys[:-1]])
     _find_stored_near(con, store, fresh["said_at"], bands)
     stored = con.sql("select distinct band from stored_near").to_arrow_table()["band"]
     shared = np.union1d(shared, stored.to_numpy())
     if not len(shared):
         return none
-    places = np.minimum(np.searchsorted(shared, bands.to_numpy()), len(shared) - 1)
-    is_shared = (shared[places] == bands.to_numpy()).reshape(-1, BANDS).any(axis=1)
+    is_shared = pc.is_in(bands, value_set=pa.array(shared)).to_numpy(zero_copy_only=False)
+    is_shared = is_shared.reshape(-1, BANDS).any(axis=1)
     con.register("near_rows", fresh.select(["id", "said_at"]).filter(pa.array(is_shared)))
     fresh_days = con.sql(
         "select cast(said_at as date) as day, list(id) from near_rows group by day"
@@ -342,10 +329,10 @@ def _read_fresh_texts(store: FactStore, days: list[tuple[Any, list[str]]]) -> li
     texts = []
     for day, ids in days:
         wanted = pa.array(ids, pa.string())
-        for piece in store.spools["feedback"].read(day_name(day)):
+        for piece in store.spools["feedback"].read(day_name(day), _TEXT_COLUMNS):
             rows = piece.filter(pc.is_in(piece["feedback_id"], value_set=wanted))
             if len(rows):
-                texts.append(_text_table(rows.select(list(_TEXT_COLUMNS))))
+                texts.append(_text_table(rows))
     return texts
 
 

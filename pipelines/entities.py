@@ -43,6 +43,7 @@ FEEDBACK = _schema(
     ("rating_min", pa.float64()),
     ("rating_max", pa.float64()),
     ("tags", pa.list_(pa.string())),
+    ("attachments", pa.list_(pa.string())),  # names of files; the files stay where they are
 )
 
 MESSAGES = _schema(
@@ -55,6 +56,7 @@ MESSAGES = _schema(
     ("created_at", INSTANT),
     ("body", pa.string()),
     ("sequence", pa.int64()),
+    ("attachments", pa.list_(pa.string())),
 )
 
 CASES = _schema(
@@ -103,6 +105,7 @@ SURVEY_RESPONSES = _schema(
     ("case_source", pa.string()),
     ("offered_at", INSTANT),
     ("answered_at", INSTANT),
+    ("is_partial", pa.bool_()),  # the customer left the survey before its end; NULL: not known
     ("updated_at", INSTANT),
 )
 
@@ -112,6 +115,7 @@ CUSTOMERS = _schema(
     ("name", pa.string()),
     ("email", pa.string()),
     ("phone", pa.string()),
+    ("organization", pa.string()),
     ("language", pa.string()),
     ("region", pa.string()),
     ("segment", pa.string()),
@@ -136,6 +140,15 @@ ORDERS = _schema(
     ("updated_at", INSTANT),
 )
 
+# What a help desk says of a case's metrics itself, to be compared with ours.
+VENDOR_METRICS = _schema(
+    ("source_case_id", pa.string()),
+    ("metric", pa.string()),  # one of VENDOR_METRIC_NAMES
+    ("clock", pa.string()),  # calendar business; counts have calendar
+    ("value", pa.float64()),  # minutes, or a count
+    ("updated_at", INSTANT),
+)
+
 AGENTS = _schema(
     ("source_agent_id", pa.string()),
     ("external_id", pa.string()),
@@ -148,6 +161,16 @@ AGENTS = _schema(
     ("updated_at", INSTANT),
 )
 
+# What a source says is gone. The rows that the record gave stay and are left out: a tombstone often
+# holds nothing but an id, and must not overwrite what was known.
+DELETIONS = _schema(
+    ("deleted_entity", pa.string()),  # one of DELETABLE; messages are feedback
+    ("source_record_id", pa.string()),  # the record's id among those of that entity
+    ("merged_into", pa.string()),  # customers: the id of the one it went into; NULL: just deleted
+    ("deleted_at", INSTANT),  # NULL: the source does not say; gone when it was captured
+    ("updated_at", INSTANT),
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "feedback": FEEDBACK,
     "messages": MESSAGES,
@@ -157,6 +180,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "customers": CUSTOMERS,
     "orders": ORDERS,
     "agents": AGENTS,
+    "vendor_metrics": VENDOR_METRICS,
+    "deletions": DELETIONS,
 }
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -168,6 +193,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "customers": ("source", "source_customer_id"),
     "orders": ("source", "source_order_id"),
     "agents": ("source", "source_agent_id"),
+    "vendor_metrics": ("source", "source_case_id", "metric", "clock"),
+    "deletions": ("source", "source_record_id", "deleted_entity"),
 }
 
 # The instant that says when the thing happened: bounds are checked on it.
@@ -180,8 +207,12 @@ EVENT_TIME: dict[str, str | None] = {
     "customers": None,
     "orders": "ordered_at",
     "agents": None,
+    "vendor_metrics": None,
+    "deletions": "deleted_at",
 }
 
+# The entities whose rows a deletion leaves out; a case that is deleted has an event of its own.
+DELETABLE = ("feedback", "survey_responses", "customers", "orders")
 CHANNELS = ("phone", "email", "chat", "social", "web_form", "review", "survey", "app_store",
             "forum", "api", "other")  # fmt: skip
 CASE_STATUSES = ("new", "open", "pending", "hold", "solved", "closed", "deleted")
@@ -190,6 +221,9 @@ EVENT_TYPES = ("created", "customer_message", "agent_reply", "internal_note", "b
                "status_changed", "assignee_changed", "group_changed", "priority_changed",
                "tags_changed", "rated", "merged", "deleted")  # fmt: skip
 ACTOR_ROLES = ("customer", "agent", "bot", "system")
+VENDOR_METRIC_NAMES = ("first_reply", "total_reply", "first_resolution", "full_resolution",
+                       "requester_wait", "agent_wait", "on_hold", "reopens", "replies",
+                       "handling")  # fmt: skip
 SURVEY_KINDS = ("csat", "nps", "ces", "other")
 FEEDBACK_TYPES = ("suggestion", "complaint", "praise", "question", "other")
 NEEDS = ("sales", "technical", "after_sales", "other")
@@ -280,6 +314,20 @@ FACTS: dict[str, pa.Schema] = {
         ("case_id", pa.string()),
         ("offered_at", INSTANT),
         ("answered_at", INSTANT),
+        ("is_partial", pa.bool_()),
+        ("source_response_id", pa.string()),
+        ("captured_at", INSTANT),
+        ("is_excluded", pa.bool_()),
+        ("exclusion_reason", pa.string()),  # deleted
+    ),
+    "vendor_metrics": _facts(
+        ("vendor_metric_id", pa.string()),
+        ("case_id", pa.string()),
+        ("source", pa.string()),
+        ("metric", pa.string()),
+        ("clock", pa.string()),
+        ("value", pa.float64()),
+        ("updated_at", INSTANT),
     ),
     "customers": _facts(
         ("customer_ref", pa.string()),
@@ -288,6 +336,7 @@ FACTS: dict[str, pa.Schema] = {
         ("external_id", pa.string()),
         ("email_key", pa.string()),  # keyed hash of the mail address
         ("display_name", pa.string()),  # a pseudonym unless privacy shows names
+        ("organization", pa.string()),
         ("language", pa.string()),
         ("region", pa.string()),
         ("segment", pa.string()),
@@ -297,6 +346,10 @@ FACTS: dict[str, pa.Schema] = {
         ("lifetime_value", pa.float64()),
         ("do_not_contact", pa.bool_()),
         ("updated_at", INSTANT),
+        ("captured_at", INSTANT),
+        ("merged_into", pa.string()),  # customer_ref of the record that it went into
+        ("is_excluded", pa.bool_()),
+        ("exclusion_reason", pa.string()),  # deleted merged
     ),
     "orders": _facts(
         ("order_id", pa.string()),
@@ -310,6 +363,9 @@ FACTS: dict[str, pa.Schema] = {
         ("currency", pa.string()),
         ("status", pa.string()),
         ("updated_at", INSTANT),
+        ("captured_at", INSTANT),
+        ("is_excluded", pa.bool_()),
+        ("exclusion_reason", pa.string()),  # deleted
     ),
     "agents": _facts(
         ("agent_ref", pa.string()),
@@ -334,6 +390,7 @@ FACT_KEYS: dict[str, str] = {
     "customers": "customer_ref",
     "orders": "order_id",
     "agents": "agent_ref",
+    "vendor_metrics": "vendor_metric_id",
 }
 
 # The instants whose first non-NULL one gives the day (in UTC) a fact is filed under; none: ``all``.
@@ -345,6 +402,7 @@ FACT_DAYS: dict[str, tuple[str, ...]] = {
     "customers": (),
     "orders": ("ordered_at",),
     "agents": (),
+    "vendor_metrics": (),
 }
 
 # What classify writes, one row per feedback row whose text has been labelled.

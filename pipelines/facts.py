@@ -7,6 +7,7 @@ writes each changed day as one new file (``write``). One manifest at the end mak
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from pipelines.storage import (
     FactsManifest,
     FileEntry,
     Lake,
+    NewFile,
     Superseded,
     explain_disk_errors,
     quote_list,
@@ -71,6 +73,12 @@ TEXT_KEY_SCHEMA = pa.schema(
 def fact_columns(entity: str) -> list[str]:
     """The columns of an entity's facts that a run works out: all but ``changed_in``."""
     return [name for name in FACTS[entity].names if name != "changed_in"]
+
+
+def facts_layout() -> str:
+    """Changes with the columns of the facts: files of another layout are written anew."""
+    named = "\n".join(f"{entity} {schema}" for entity, schema in FACTS.items())
+    return hashlib.md5(named.encode(), usedforsecurity=False).hexdigest()
 
 
 def content_hash(entity: str) -> str:
@@ -180,12 +188,22 @@ class Spool:
             self._writer = None
             self._reader = pa.ipc.open_file(pa.OSFile(str(self._path)))
 
-    def read(self, day: str) -> Iterator[pa.Table]:
-        """The rows put aside for a day, in the pieces in which they came."""
+    def read(self, day: str, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
+        """The rows put aside for a day, about a row group at a time; columns: only these."""
+        reader = self._reader
+        if columns is not None:
+            fields = sorted(self.schema.get_field_index(name) for name in columns)
+            options = pa.ipc.IpcReadOptions(included_fields=fields)
+            reader = pa.ipc.open_file(pa.OSFile(str(self._path)), options=options)
+        pieces: list[pa.RecordBatch] = []
         for place in self._places.get(day, []):
             with self._lock:
-                piece = self._reader.get_batch(place)
-            yield pa.Table.from_batches([piece])
+                pieces.append(reader.get_batch(place))
+            if sum(piece.num_rows for piece in pieces) >= ROW_GROUP:
+                yield pa.Table.from_batches(pieces)
+                pieces = []
+        if pieces:
+            yield pa.Table.from_batches(pieces)
 
     def remove(self) -> None:
         self._reader = None
@@ -202,7 +220,7 @@ class Changes:
     # stored rows whose original is another one now, and fresh rows that have one:
     # tables of id, duplicate_of, near_of
     patched: dict[str, pa.Table] = field(default_factory=dict)
-    originals: pa.Table | None = None
+    originals: dict[str, pa.Table] = field(default_factory=dict)
 
     @property
     def days(self) -> list[str]:
@@ -230,6 +248,8 @@ class FactStore:
         self.folder = folder
         self.now = now
         stored = lake.facts_manifest()
+        if stored["partitions"] and stored.get("layout") != facts_layout():
+            full_refresh = True
         self.consumed = 0 if full_refresh else stored["consumed"]
         self.old_version = stored["version"]
         self.version = stored["version"] + 1
@@ -471,12 +491,19 @@ class FactStore:
                 }
                 found = pa.table(columns, schema=TEXT_KEY_SCHEMA)
                 rows = rows.drop_columns(["_text_key", "_bands"])
-                if changes.originals is not None:
-                    found = set_originals(found, changes.originals)
-                    rows = set_originals(rows, changes.originals)
+                originals = changes.originals.get(day)
+                if originals is not None:
+                    found = set_originals(found, originals)
+                    rows = set_originals(rows, originals)
                 keys.append(found)
             version = pa.repeat(pa.scalar(self.version, pa.int64()), len(rows))
             yield rows.append_column(schema.field("changed_in"), version)
+
+    def _open_sink(self, new: NewFile) -> Any:
+        """Arrow's own file where there is one: it does not wait for the interpreter's lock."""
+        if self.lake.is_local:
+            return pa.OSFile(new.temporary, "wb")
+        return self.lake.fs.open(new.temporary, "wb")
 
     def _write_pieces(
         self, name: str, day: str, schema: pa.Schema, pieces: Iterator[pa.Table]
@@ -491,7 +518,7 @@ class FactStore:
         try:
             with (
                 explain_disk_errors(new.relative),
-                self.lake.fs.open(new.temporary, "wb") as sink,
+                self._open_sink(new) as sink,
                 pq.ParquetWriter(
                     sink, schema, compression=compression, use_dictionary=_REPEATED
                 ) as writer,
@@ -534,6 +561,7 @@ class FactStore:
         manifest: FactsManifest = {
             "version": version,
             "consumed": consumed,
+            "layout": facts_layout(),
             "partitions": {name: days for name, days in self.partitions.items() if days},
             "text_keys": self.text_keys,
             "superseded": kept,

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from pipelines.context import Run, StepCount, timed_step
 from pipelines.errors import HearbackError
 from pipelines.settings import Settings
-from pipelines.storage import connect_duckdb, quote
+from pipelines.storage import Lake, connect_duckdb, quote
 from pipelines.task_owners import assign_owners
 from pipelines.task_store import (
     CAUSE_GONE,
@@ -83,7 +83,7 @@ def run(run: Run) -> list[StepCount]:
     Running it twice changes nothing. HearbackError if the build file or the candidates are missing.
     """
     with timed_step(run, "follow_up") as counts:
-        con = open_build(run.home.build)
+        con = open_build(run.home.build, run.lake)
         try:
             result = Outcome()
             prepare_candidates(con, run, result)
@@ -116,14 +116,14 @@ def run(run: Run) -> list[StepCount]:
 # candidates -----------------------------------------------------------------------------------
 
 
-def open_build(path: Path) -> duckdb.DuckDBPyConnection:
+def open_build(path: Path, lake: Lake) -> duckdb.DuckDBPyConnection:
     """The build file, open for writing. HearbackError if it is missing, busy or damaged."""
     import duckdb
 
     if not path.is_file():
         raise HearbackError(f"{path}: no build file yet; run 'hearback aggregate' first")
     try:
-        con = connect_duckdb(path=path)
+        con = connect_duckdb(lake, path)
     except duckdb.IOException as error:
         if "lock" in str(error).lower():
             raise HearbackError(

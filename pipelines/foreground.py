@@ -51,7 +51,9 @@ def run_pipeline(
     Returns whether every task of every day succeeded.
     """
     from rich.console import Console
+    from rich.markup import escape
 
+    from pipelines.service_levels import list_policy_warnings
     from pipelines.summary import print_summary
 
     console = Console(highlight=False)
@@ -62,6 +64,8 @@ def run_pipeline(
             start_on(config, sources, is_demo=demo, is_scheduled=False, console=console)
         )
         settings = api.airflow.settings
+        for text in list_policy_warnings(settings):
+            console.print(f"[yellow]![/] {escape(text)}", soft_wrap=True)
         if demo:
             days = [day or last_demo_day() for day in days]
         for day in days:

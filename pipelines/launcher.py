@@ -376,10 +376,19 @@ def start_airflow(
             tell("starting Airflow")
             began = datetime.now(UTC)
             environment = airflow.environment(is_scheduled=is_scheduled)
-            for component in COMPONENTS:
+
+            def start(component: str) -> None:
                 command = [sys.executable, "-m", "airflow", component]
                 programs.start(component, command, env=environment, log=airflow.log_of(component))
+
+            # A scheduler with schedules starts runs at once, which fail while the API is not up.
+            late = [name for name in COMPONENTS if is_scheduled and name == "scheduler"]
+            for component in COMPONENTS:
+                if component not in late:
+                    start(component)
             api = wait_ready(airflow, programs, began)
+            for component in late:
+                start(component)
             with contextlib.closing(api.client):
                 yield api
         airflow.close_interrupted_runs()

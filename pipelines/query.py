@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.errors import HearbackError, UsageError
@@ -43,6 +44,18 @@ def run_query(settings: Settings, sql: str, form: str = "table", out: TextIO | N
         if form == "json":
             return write_json_lines(reader, out)
         return write_table(reader, out)
+
+
+def read_question(given: str) -> str:
+    """The SQL itself, or that of a file whose name ends in .sql. UsageError if it is not there."""
+    if not given.strip().lower().endswith(".sql") or "\n" in given:
+        return given
+    path = Path(given.strip())
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise UsageError(f"{path}: cannot be read ({why}); give a .sql file or SQL") from error
 
 
 def open_warehouse(settings: Settings) -> duckdb.DuckDBPyConnection:

@@ -7,12 +7,13 @@ import re
 import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -23,10 +24,22 @@ from pydantic import (
 from pipelines.errors import UsageError
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+LANGUAGE_PATTERN = r"^[a-z]{2,3}$"
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
 Need = Literal["sales", "technical", "after_sales", "other"]
 Priority = Literal["urgent", "high", "normal", "low"]
+Status = Literal["new", "open", "pending", "hold"]
 Clock = Literal["calendar", "business"]
+SlaMetric = Literal[
+    "first_reply",
+    "next_reply",
+    "periodic_update",
+    "pausable_update",
+    "requester_wait",
+    "agent_work",
+    "total_resolution",
+]
+SLA_METRICS: tuple[SlaMetric, ...] = get_args(SlaMetric)
 
 
 def check_time_zone(value: str) -> str:
@@ -45,6 +58,14 @@ def check_time_zone(value: str) -> str:
 TimeZone = Annotated[str, AfterValidator(check_time_zone)]
 
 
+class FaultAt(ValueError):
+    """A fault that shows only in the whole configuration, with the place where it stands."""
+
+    def __init__(self, location: tuple[int | str, ...], message: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
 class Table(BaseModel):
     """A table of the configuration file: unknown keys are errors."""
 
@@ -57,7 +78,12 @@ class Project(Table):
         default=None, description="folder or object-store URL; default: home/lake"
     )
     time_zone: TimeZone = "Asia/Shanghai"
-    languages: list[str] = ["en", "zh"]
+    languages: list[Annotated[str, Field(pattern=LANGUAGE_PATTERN)]] = Field(
+        default=["en", "zh"],
+        min_length=1,
+        description="languages you work in, the main one first (ISO 639-1): suggested replies are "
+        "in the customer's if it is among them, else in the first",
+    )
     calendar: str | None = Field(default=None, description="work calendar of cases without a team")
 
 
@@ -94,7 +120,9 @@ class Calendar(Table):
     time_zone: TimeZone
     hours: dict[str, list[str]] = Field(default_factory=dict)
     country: str | None = Field(
-        default=None, description="ISO 3166 code whose public holidays are free"
+        default=None,
+        pattern=r"^[A-Za-z]{2}(-[A-Za-z0-9]{1,3})?$",
+        description="ISO 3166 code whose public holidays are free: CN, US, DE-BY",
     )
     make_up_days: bool = Field(default=False, description="China's make-up workdays add time")
     make_up_hours: str = "monday"
@@ -108,12 +136,46 @@ class Calendar(Table):
         for day, spans in hours.items():
             if day not in WEEKDAYS:
                 raise ValueError(f"{day!r} is not a weekday; use {', '.join(WEEKDAYS)}")
-            previous = -1
-            for begin, end in (parse_span(span) for span in spans):
+            previous, earlier = -1, ""
+            for span in spans:
+                begin, end = parse_span(span)
                 if begin < previous:
-                    raise ValueError(f"{day}: intervals overlap or are out of order: {spans}")
-                previous = end
+                    raise ValueError(
+                        f"{day}: intervals overlap or are out of order: {earlier!r} and {span!r}; "
+                        "each must begin when or after the one before it ends"
+                    )
+                previous, earlier = end, span
         return hours
+
+    @field_validator("make_up_hours")
+    @classmethod
+    def check_weekday(cls, day: str) -> str:
+        if day not in WEEKDAYS:
+            raise ValueError(f"{day!r} is not a weekday; use {', '.join(WEEKDAYS)}")
+        return day
+
+    @field_validator("closed", "open")
+    @classmethod
+    def check_days(cls, days: list[date]) -> list[date]:
+        twice = sorted({day for day in days if days.count(day) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is listed twice; leave one of the two out")
+        return days
+
+    @model_validator(mode="after")
+    def check_own_days(self) -> Calendar:
+        both = sorted(set(self.closed) & set(self.open))
+        if both:
+            raise ValueError(
+                f"{both[0]} is listed under 'closed' and under 'open'; a day can be one of them"
+            )
+        borrowed = self.hours.get(self.make_up_hours)
+        if self.make_up_days and any(self.hours.values()) and not borrowed:
+            raise ValueError(
+                f"make-up workdays take the hours of {self.make_up_hours}, which has none; "
+                "set make_up_hours to a weekday that has"
+            )
+        return self
 
 
 def parse_span(span: str) -> tuple[int, int]:
@@ -123,6 +185,11 @@ def parse_span(span: str) -> tuple[int, int]:
         raise ValueError(f'{span!r} is not an interval; write "09:00-12:00"')
     h1, m1, h2, m2 = (int(part) for part in match.groups())
     begin, end = h1 * 60 + m1, h2 * 60 + m2
+    if m1 <= 59 and m2 <= 59 and h1 < 24 and end < begin:
+        raise ValueError(
+            f"{span!r} goes over midnight, which an interval may not; write "
+            f'"{h1:02}:{m1:02}-24:00" there and "00:00-{h2:02}:{m2:02}" on the next day'
+        )
     if m1 > 59 or m2 > 59 or not 0 <= begin < end <= 1440:
         raise ValueError(f"{span!r} must begin before it ends, within 00:00-24:00")
     return begin, end
@@ -137,13 +204,48 @@ class SlaConditions(Table):
     tag: list[str] = Field(default_factory=list)
 
 
+def spread_target(value: object) -> object:
+    """One number is the target of every priority."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return dict.fromkeys(get_args(Priority), value)
+    return value
+
+
+Targets = Annotated[
+    dict[Priority, Annotated[float, Field(gt=0)]],
+    BeforeValidator(spread_target),
+    Field(default_factory=dict),
+]
+
+
 class SlaPolicy(Table):
     """Targets in minutes by priority; the first policy whose conditions match applies."""
 
     name: str = Field(pattern=NAME_PATTERN)
     when: SlaConditions = SlaConditions()
     clock: Clock = "business"
-    first_reply: dict[Priority, float] = Field(default_factory=dict)
+    clocks: dict[SlaMetric, Clock] = Field(
+        default_factory=dict, description="metrics that run on another clock than 'clock'"
+    )
+    first_reply: Targets
+    next_reply: Targets
+    periodic_update: Targets
+    pausable_update: Targets
+    requester_wait: Targets
+    agent_work: Targets
+    total_resolution: Targets
+    pause_statuses: list[Status] = Field(
+        default_factory=list, description="statuses in which every clock of the policy stands still"
+    )
+    pause_do_not_contact: bool = Field(
+        default=False, description="nothing is promised to customers who are not to be contacted"
+    )
+
+    @property
+    def targets(self) -> dict[SlaMetric, dict[Priority, float]]:
+        """Minutes by metric and priority, of the metrics that have any."""
+        found = {metric: getattr(self, metric) for metric in SLA_METRICS}
+        return {metric: minutes for metric, minutes in found.items() if minutes}
 
 
 class Member(Table):
@@ -224,10 +326,8 @@ class Settings(Table):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{label} {twice[0]!r} is defined twice; names must be unique")
-        versions = [(c.name, c.valid_from) for c in self.calendars]
-        if len(set(versions)) < len(versions):
-            raise ValueError("a calendar is defined twice with the same valid_from")
         calendars = sorted({c.name for c in self.calendars})
+        self._check_versions()
         used = [self.project.calendar, *(t.calendar for t in self.teams)]
         used += [m.calendar for t in self.teams for m in t.members]
         for name in used:
@@ -236,7 +336,40 @@ class Settings(Table):
                     f"calendar {name!r} is not defined{nearest(name, calendars)}; "
                     "add a [[calendars]] entry of that name"
                 )
+        self._check_policy_teams()
+        for name in calendars:
+            entries = [c for c in self.calendars if c.name == name]
+            if not any(any(c.hours.values()) for c in entries):
+                raise FaultAt(
+                    ("calendars", self.calendars.index(entries[0]), "name"),
+                    f"calendar {name!r} is never open; give 'hours' to at least one weekday",
+                )
         return self
+
+    def _check_policy_teams(self) -> None:
+        """Policies name teams; where none is configured, groups of the sources stand for them."""
+        teams = [team.name for team in self.teams]
+        for at, policy in enumerate(self.sla_policies):
+            for name in policy.when.team:
+                if teams and name not in teams:
+                    raise FaultAt(
+                        ("sla_policies", at, "when", "team"),
+                        f"team {name!r} is not defined{nearest(name, teams)}; "
+                        f"teams are: {', '.join(teams)}",
+                    )
+
+    def _check_versions(self) -> None:
+        """Each version of a calendar begins on a day of its own."""
+        known: set[tuple[str, date | None]] = set()
+        for at, entry in enumerate(self.calendars):
+            if (entry.name, entry.valid_from) in known:
+                begin = f"valid_from {entry.valid_from}" if entry.valid_from else "no valid_from"
+                raise FaultAt(
+                    ("calendars", at, "valid_from" if entry.valid_from else "name"),
+                    f"calendar {entry.name!r} has two versions with {begin}: a calendar is defined "
+                    "twice with the same valid_from; each version needs a day of its own",
+                )
+            known.add((entry.name, entry.valid_from))
 
 
 def nearest(word: str, words: list[str]) -> str:
@@ -292,11 +425,13 @@ def _find_line(text: str, location: tuple[int | str, ...]) -> int | None:
     return begin + 1 if starts else None
 
 
-def _explain(path: Path, text: str, error: ValidationError) -> str:
+def explain_fault(path: Path, text: str, error: ValidationError) -> str:
     """The first fault of a configuration as one line: file, line, key, what is wrong, the mend."""
     # a misspelt key is also a missing one: the misspelling says more
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    location = tuple(first["loc"])
+    cause = first.get("ctx", {}).get("error")
+    location = cause.location if isinstance(cause, FaultAt) else tuple(first["loc"])
+    location = tuple(part for part in location if part != "[key]")  # it is the key that is wrong
     key = ".".join(str(part) for part in location) or "the file"
     line = _find_line(text, location)
     where = f"{path}:{line}" if line else str(path)
@@ -306,6 +441,10 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
         message = f"unknown key {key!r}{hint}"
     elif first["type"] == "missing":
         message = f"{key!r} is required and missing"
+    elif first["type"] == "literal_error":
+        words = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected", "")))
+        given = str(first.get("input"))
+        message = f"{key}: {given!r} is not known{nearest(given, words)}; use {', '.join(words)}"
     else:
         given = first.get("input")
         shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
@@ -335,4 +474,4 @@ def load_settings(path: Path | str) -> Settings:
     try:
         return Settings.model_validate({**data, "path": path.absolute()})
     except ValidationError as error:
-        raise UsageError(_explain(path, text, error)) from None
+        raise UsageError(explain_fault(path, text, error)) from None

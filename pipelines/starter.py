@@ -23,8 +23,12 @@ def write_starter(folder: Path) -> list[Path]:
         folder / name: template for name, template in FILES.items() if not (folder / name).exists()
     }
     for path, template in wanted.items():
-        text = files("pipelines").joinpath("templates", template).read_text(encoding="utf-8")
+        text = read_template(template)
         with explain_disk_errors(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     return list(wanted)
+
+
+def read_template(name: str) -> str:
+    return files("pipelines").joinpath("templates", name).read_text(encoding="utf-8")

@@ -64,12 +64,17 @@ class StagingManifest(TypedDict):
     files: dict[str, list[FileEntry]]
     quarantine: dict[str, list[FileEntry]]
     known_fields: NotRequired[dict[str, list[str]]]
+    known_values: NotRequired[dict[str, list[str]]]
 
 
 class FactsManifest(TypedDict):
-    """Facts by entity and day (``2026-11-20``, or ``all``). ``consumed``: staging version."""
+    """Facts by entity and day (``2026-11-20``, or ``all``). ``consumed``: staging version.
+
+    ``layout`` stands for the columns that the files have; without it they are of 0.1.
+    """
 
     version: int
+    layout: NotRequired[str]
     consumed: int
     partitions: dict[str, dict[str, FileEntry]]
     text_keys: NotRequired[dict[str, FileEntry]]  # what finds a text said twice, by day
@@ -113,6 +118,32 @@ def explain_disk_errors(what: str) -> Iterator[None]:
         raise
 
 
+def remember_files(fs: Any) -> None:
+    """Ask an object store once about each data file: under its name it never changes.
+
+    DuckDB asks four times a file and query, which over a network would be most of a step's time.
+    """
+    from fsspec.asyn import sync_wrapper
+
+    if getattr(fs, "remembers_files", False) or not hasattr(fs, "_info"):
+        return
+    ask = fs._info
+    known: dict[str, dict[str, Any]] = {}
+
+    async def info(path: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        name = str(fs._strip_protocol(path))
+        if name in known:
+            return known[name]
+        found: dict[str, Any] = await ask(path, *arguments, **options)
+        if name.endswith(".parquet"):
+            known[name] = found
+        return found
+
+    fs._info = info
+    fs.info = sync_wrapper(info, obj=fs)
+    fs.remembers_files = True
+
+
 class Lake:
     """The lake under one root, a local folder or an object-store URL."""
 
@@ -122,6 +153,8 @@ class Lake:
         self.fs, self.root = fsspec.core.url_to_fs(str(root))
         self.is_local = "file" in self.fs.protocol
         self.scheme = "" if self.is_local else f"{str(root).split('://', 1)[0]}://"
+        if not self.is_local:
+            remember_files(self.fs)
 
     # paths ------------------------------------------------------------------------------------
 
@@ -141,14 +174,50 @@ class Lake:
         """A file to be written aside; ``NewFile.commit`` puts it in its place."""
         return NewFile(self, f"{folder}/{stem}-{uuid.uuid4().hex[:12]}.parquet")
 
-    def write_table(self, folder: str, stem: str, table: pa.Table, version: int) -> FileEntry:
-        """Write an Arrow table as one zstd Parquet file."""
+    def write_table(
+        self,
+        folder: str,
+        stem: str,
+        table: pa.Table,
+        version: int,
+        *,
+        repeated: list[str] | None = None,
+    ) -> FileEntry:
+        """Write an Arrow table as one zstd Parquet file; see ``write_tables``."""
+        return self.write_tables(folder, stem, table.schema, [table], version, repeated=repeated)
+
+    def write_tables(
+        self,
+        folder: str,
+        stem: str,
+        schema: pa.Schema,
+        tables: Iterable[pa.Table],
+        version: int,
+        *,
+        repeated: list[str] | None = None,
+    ) -> FileEntry:
+        """Write Arrow tables as one zstd Parquet file, each from a row group of its own on.
+
+        ``repeated``: columns worth a dictionary, because their values come again; None: all.
+        """
         import pyarrow.parquet as pq
 
         new = self.new_file(folder, stem)
-        with explain_disk_errors(new.relative), self.fs.open(new.temporary, "wb") as sink:
-            pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
-        return new.commit(table.num_rows, version)
+        rows = 0
+        with (
+            explain_disk_errors(new.relative),
+            self.fs.open(new.temporary, "wb") as sink,
+            pq.ParquetWriter(
+                sink,
+                schema,
+                compression="zstd",
+                use_dictionary=True if repeated is None else repeated,
+            ) as writer,
+        ):
+            for table in tables:
+                writer.write_table(table, ROW_GROUP)
+                rows += table.num_rows
+        return new.commit(rows, version)
 
     def read_table(self, entry: FileEntry, columns: list[str] | None = None) -> pa.Table:
         import pyarrow.parquet as pq

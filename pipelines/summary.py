@@ -19,70 +19,6 @@ if TYPE_CHECKING:
 
 WINDOW_DAYS = 28
 
-HEADLINES = f"""
-with
-
-bounds as (
-
-    select as_of from run.current
-
-),
-
-recent as (
-
-    select cases.* from cases, bounds
-    where not is_excluded and opened_at > bounds.as_of - interval {WINDOW_DAYS} day
-
-),
-
-volume as (
-
-    select count(*) as count_feedback from feedback, bounds
-    where not is_excluded and created_at > bounds.as_of - interval {WINDOW_DAYS} day
-
-),
-
-ratings as (
-
-    select coalesce(sum(numerator), 0) as good, coalesce(sum(denominator), 0) as n
-    from metrics_daily, bounds
-    where metric = 'csat' and dialect = 'house'
-        and cohort_date > bounds.as_of::date - {WINDOW_DAYS}
-
-),
-
--- Wilson's 95 % interval
-csat as (
-
-    select
-        n,
-        good / nullif(n, 0) as share,
-        (good / nullif(n, 0) + 1.92073 / n) / (1 + 3.841459 / n) as middle,
-        1.959964 / (1 + 3.841459 / n)
-            * sqrt(good / nullif(n, 0) * (1 - good / nullif(n, 0)) / n + 0.960365 / n / n) as margin
-    from ratings
-
-),
-
-waiting as (
-
-    select count(*) as count_open from cases
-    where not is_excluded and status not in ('solved', 'closed', 'deleted')
-
-)
-
-select
-    count_feedback,
-    csat.n as count_ratings,
-    csat.share,
-    csat.middle - csat.margin as low,
-    csat.middle + csat.margin as high,
-    (select median(first_reply_minutes) from recent) as reply_minutes,
-    (select count(*) from recent) as count_cases,
-    count_open
-from volume, csat, waiting
-"""
-
 FOLLOW_UPS = """
 select coalesce(team, '(no team)') as team, priority, count(*) as tasks
 from follow_up_tasks
@@ -165,10 +101,11 @@ def print_summary(console: Console, settings: Settings, end: RunEnd, seconds: fl
     if home.warehouse.exists():
         with connect_duckdb(home.lake, home.warehouse, read_only=True) as con:
             print_follow_ups(console, con)
-            print_headlines(console, con)
+            print_headlines(console, con, settings.project.time_zone)
     console.print()
     for label, path in list_outputs(home, rows):
         console.print(f"{label:<10} {path}", soft_wrap=True)
+    print_warnings(console, rows)
     for task, message in end.errors.items():
         console.print(f"\n[red]✗[/] {task.replace('--', ' ')}: ", end="")
         console.print(message, markup=False, soft_wrap=True)
@@ -216,6 +153,9 @@ def print_follow_ups(console: Console, con: duckdb.DuckDBPyConnection) -> None:
     by_team: dict[str, dict[str, int]] = {}
     for team, priority, tasks in con.execute(FOLLOW_UPS).fetchall():
         by_team.setdefault(team, {})[priority] = tasks
+    if not by_team:
+        console.print("\nno follow-up is open")
+        return
     table = Table(box=None, pad_edge=False)
     table.add_column("follow-ups")
     priorities = ("urgent", "high", "normal", "low")
@@ -228,20 +168,42 @@ def print_follow_ups(console: Console, con: duckdb.DuckDBPyConnection) -> None:
     console.print(table)
 
 
-def print_headlines(console: Console, con: duckdb.DuckDBPyConnection) -> None:
-    """Volume, CSAT, first reply and backlog."""
-    row = con.execute(HEADLINES).fetchone()
-    if row is None:
+def print_headlines(console: Console, con: duckdb.DuckDBPyConnection, zone: str) -> None:
+    """Volume, CSAT, first reply and backlog of the days up to the published one."""
+    from pipelines.report.numbers import read_headlines
+
+    rows = con.execute("select (as_of at time zone ?)::date from run.current", [zone]).fetchall()
+    if not rows:
         return
-    feedback, ratings, share, low, high, reply, cases, waiting = row
-    console.print(f"\nlast {WINDOW_DAYS} days")
-    console.print(f"  volume       {feedback:,} pieces of feedback, {cases:,} cases")
-    if ratings:
-        interval = f"95 %: {low:.1%} to {high:.1%}"
-        console.print(f"  CSAT         {share:.1%} of {ratings:,.0f} ratings ({interval})")
-    if reply is not None:
-        console.print(f"  first reply  {format_minutes(reply)} (median)")
-    console.print(f"  backlog      {waiting:,} cases are open now")
+    found = read_headlines(con, zone, rows[0][0], WINDOW_DAYS)
+    console.print(f"\n{WINDOW_DAYS} days to {rows[0][0]}")
+    console.print(
+        f"  volume       {found.feedback:,} pieces of feedback, {found.cases:,} cases opened"
+    )
+    if found.csat is not None:
+        interval = f"95 %: {found.csat.low:.1%} to {found.csat.high:.1%}"
+        size = f"{found.csat.size:,} ratings"
+        console.print(f"  CSAT         {found.csat.value:.1%} of {size} ({interval})")
+    if found.reply_minutes is not None:
+        console.print(f"  first reply  {format_minutes(found.reply_minutes)} (median)")
+    console.print(
+        f"  backlog      {found.backlog:,} cases were open at the end of the last full day"
+    )
+
+
+def print_warnings(console: Console, rows: list[dict[str, Any]]) -> None:
+    """What the steps warn of, once each."""
+    from rich.markup import escape
+
+    told = {
+        text.strip()
+        for row in rows
+        for text in (row["detail"] or "").split(";")
+        if text.strip().startswith("warning: ")
+    }
+    for text in sorted(told):
+        shown = escape(text.removeprefix("warning: "))  # values from outside may be in it
+        console.print(f"\n[yellow]![/] {shown}", soft_wrap=True)
 
 
 def format_minutes(minutes: float) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from pipelines.context import Run
-from pipelines.settings import Team
-from pipelines.task_store import LIVE_SQL, RANK_SQL, SYSTEM, record_events, to_micros
+from pipelines.settings import Settings, Team
+from pipelines.task_store import LIVE_SQL, ORDER_SQL, SYSTEM, record_events, to_micros
 
 
 @dataclass
@@ -31,10 +32,12 @@ def assign_owners(
     Who has a task of a case gets the others of that case too: two people must not answer the same
     customer. Otherwise a member takes at most ``daily_capacity`` new tasks a day of the project's
     zone; among those who speak the customer's language the next task, most urgent first, goes to
-    the one with the least open work for their capacity. An owner is kept while they are in the
-    configuration. Returns how many were given out, and warnings of those that were not.
+    the one with the least open work for their capacity. Whose calendar is closed on the run's day
+    gets nothing new. An owner is kept while they are in the configuration. Returns how many were
+    given out, and warnings of those that were not.
     """
     teams = {team.name: team for team in run.settings.teams}
+    present = list_present(run.settings, run.date)
     release_departed(store, run, revision, now)
     assigned = give_to_owner_of_case(store, run, revision, now)
     day_start = datetime.combine(run.date, datetime.min.time(), run.zone)
@@ -51,12 +54,34 @@ def assign_owners(
     waiting = count_waiting(store)
     for name in sorted({team for team, _ in waiting if team in teams}):
         languages = sorted(language for team, language in waiting if team == name)
-        chosen += share_out(store, teams[name], languages, seats=seats, loads=loads, taken=taken)
+        chosen += share_out(
+            store, teams[name], languages, present=present, seats=seats, loads=loads, taken=taken
+        )
     set_owners(store, chosen, run, revision, now)
     if chosen:
         assigned += len(chosen) + give_to_owner_of_case(store, run, revision, now)
         waiting = count_waiting(store)
-    return assigned, explain_unowned(waiting, teams)
+    return assigned, explain_unowned(waiting, teams, present)
+
+
+def list_present(settings: Settings, day: date) -> set[tuple[str, str]]:
+    """(team, member) of those who work on a local day.
+
+    A member's own calendar counts, else the team's, else the project's; without any, every day is
+    a working day.
+    """
+    from pipelines.calendars import expand_calendar
+
+    is_open: dict[str, bool] = {}
+    for name in {calendar.name for calendar in settings.calendars}:
+        versions = [version for version in settings.calendars if version.name == name]
+        is_open[name] = expand_calendar(versions, day, day).num_rows > 0
+    return {
+        (team.name, member.name)
+        for team in settings.teams
+        for member in team.members
+        if is_open.get(member.calendar or team.calendar or settings.project.calendar or "", True)
+    }
 
 
 def count_waiting(store: sqlite3.Connection) -> dict[tuple[str, str], int]:
@@ -139,6 +164,7 @@ def share_out(
     team: Team,
     languages: list[str],
     *,
+    present: set[tuple[str, str]],
     seats: dict[str, Seat],
     loads: dict[str, int],
     taken: dict[str, int],
@@ -151,14 +177,13 @@ def share_out(
             seats[member.name] = Seat(
                 member.name, spoken, member.daily_capacity, loads.get(member.name, 0), room
             )
-    ours = [seats[member.name] for member in team.members]
+    ours = [seats[member.name] for member in team.members if (team.name, member.name) in present]
     room = sum(seat.room for seat in ours)
     queues = [
         store.execute(
-            f"select {RANK_SQL}, coalesce(due_at, 9e18), -coalesce(score, 0), created_at, task_id, "
-            "coalesce(language, ''), case_id from tasks "
+            f"select {ORDER_SQL}, coalesce(language, ''), case_id from tasks "
             f"where team = ? and language is ? and owner is null and status in {LIVE_SQL} "
-            "order by 1, 2, 3, 4, 5 limit ?",
+            f"order by {ORDER_SQL} limit ?",
             (team.name, language or None, room),
         ).fetchall()
         for language in languages
@@ -186,23 +211,28 @@ def speaks(seat: Seat, language: str) -> bool:
     return not language or language in seat.languages
 
 
-def explain_unowned(waiting: dict[tuple[str, str], int], teams: dict[str, Team]) -> list[str]:
-    """One warning a team (and language) whose live tasks have no owner, with what to change."""
-    warnings = []
+def explain_unowned(
+    waiting: dict[tuple[str, str], int], teams: dict[str, Team], present: set[tuple[str, str]]
+) -> list[str]:
+    """What keeps live tasks without an owner, with what to change: one warning a cause."""
+    at_work = {team for team, _ in present}
+    causes: Counter[str] = Counter()
     for (team, language), count in waiting.items():
+        owned = f"of team {team!r} without an owner"
         if not team:
-            text = f"{count} tasks have no team: add a [[teams]] entry that takes their need"
+            cause = "without a team: add a [[teams]] entry that takes their need"
         elif team not in teams:
-            text = f"{count} tasks belong to team {team!r}, which is not in the configuration"
+            cause = f"of team {team!r}, which is not in the configuration"
         elif not teams[team].members:
-            text = f"{count} tasks of team {team!r} have no owner: it has no members"
+            cause = f"{owned}: it has no members"
         elif language and not any(
             language in {word.lower().split("-")[0] for word in member.languages}
             for member in teams[team].members
         ):
-            text = f"{count} tasks of team {team!r} have no owner: nobody there speaks {language!r}"
+            cause = f"{owned}: nobody there speaks {language!r}"
+        elif team not in at_work:
+            cause = f"{owned}: nobody there works today"
         else:
-            text = f"{count} tasks of team {team!r} have no owner: no room left today"
-            text += f" for {language!r}" if language else ""
-        warnings.append(text)
-    return warnings
+            cause = f"{owned}: no room left today" + (f" for {language!r}" if language else "")
+        causes[cause] += count
+    return [f"{count} task{'s' * (count > 1)} {cause}" for cause, count in causes.items()]

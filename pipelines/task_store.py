@@ -6,7 +6,9 @@ leaves the state before or after it, never between. Instants are whole microseco
 A *cause* (a rule and what it is about) has one ``cause_key`` for good. A task is one *episode* of a
 cause: the first has ``task_id = cause_key``; a cause that comes back long after its task was closed
 opens the next episode under a new id. Each transaction that changes tasks takes the next
-``revision``, so that readers can ask for what changed since they last looked.
+``revision``, so that readers can ask for what changed since they last looked. A revision has a
+random token: a store that was made anew or brought back from a backup counts on from an older
+number, but its tokens are others.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ LIVE_SQL = "({})".format(", ".join(f"'{status}'" for status in LIVE))
 RANK_SQL = "case priority {} else 2 end".format(
     " ".join(f"when '{name}' then {rank}" for name, rank in PRIORITY_RANK.items())
 )
+# In which order tasks are taken up; the rules put age and due time into the score.
+ORDER_SQL = f"{RANK_SQL}, -coalesce(score, 0), due_at is null, due_at, task_id"
 SYSTEM = "hearback"
 CAUSE_GONE = "cause gone"
 
@@ -94,6 +98,11 @@ create table if not exists merges (
     run_id text not null,
     merged_at integer not null
 );
+create table if not exists revisions (
+    revision integer primary key,
+    token text not null default (lower(hex(randomblob(8)))),
+    is_erasure integer not null default 0
+);
 """
 
 
@@ -145,6 +154,40 @@ def open_store(path: Path) -> sqlite3.Connection:
     return con
 
 
+def take_revision(con: sqlite3.Connection) -> int:
+    """The number of a transaction that is under way; no later one gets it again."""
+    revision: int = con.execute(
+        "insert into revisions (revision) select 1 + max("
+        "(select coalesce(max(revision), 0) from revisions), "
+        "(select coalesce(max(revision), 0) from tasks)) returning revision"
+    ).fetchone()[0]
+    return revision
+
+
+def find_revision(con: sqlite3.Connection) -> tuple[int, str] | None:
+    """Number and token of the last revision; None if nothing has been written."""
+    found: tuple[int, str] | None = con.execute(
+        "select revision, token from revisions order by revision desc limit 1"
+    ).fetchone()
+    return found
+
+
+def holds_revision(con: sqlite3.Connection, seen: tuple[int, str]) -> bool:
+    """Whether the rows changed after ``seen`` are all that its reader lacks.
+
+    Not if this store never had it (it is another, or an older one), or if something has been
+    erased since.
+    """
+    number, token = seen
+    is_known = con.execute(
+        "select 1 from revisions where revision = ? and token = ?", (number, token)
+    ).fetchone()
+    is_erased = con.execute(
+        "select 1 from revisions where revision > ? and is_erasure", (number,)
+    ).fetchone()
+    return is_known is not None and is_erased is None
+
+
 @contextmanager
 def write_tasks(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
     """One write transaction: the connection and the revision that changed rows must carry.
@@ -156,8 +199,7 @@ def write_tasks(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
     try:
         try:
             con.execute("begin immediate")
-            revision = con.execute("select coalesce(max(revision), 0) + 1 from tasks").fetchone()[0]
-            yield con, revision
+            yield con, take_revision(con)
             con.execute("commit")
         except sqlite3.OperationalError as error:
             roll_back(con)
@@ -201,7 +243,8 @@ def record_events(
 
 def erase_customer(path: Path, customer_ids: Iterable[str]) -> int:
     """Remove every task of these customers with its history; returns the number of tasks."""
-    with write_tasks(path) as (con, _):
+    with write_tasks(path) as (con, revision):
+        con.execute("update revisions set is_erasure = 1 where revision = ?", (revision,))
         con.execute("create temp table erased (customer_id text primary key)")
         con.executemany("insert or ignore into erased values (?)", ((i,) for i in customer_ids))
         con.execute(

@@ -11,15 +11,17 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.build_file import write_comments_of
 from pipelines.settings import Settings
 from pipelines.storage import explain_disk_errors
-from pipelines.task_store import open_store
+from pipelines.task_store import find_revision, holds_revision, open_store
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
 BATCH = 50_000
+SEEN = "state.task_store"  # which revision of the store the tables hold
 
 TASK_COLUMNS: dict[str, tuple[str, str]] = {
     "task_id": ("VARCHAR", "Stable id: the same cause keeps it over reruns"),
@@ -43,7 +45,10 @@ TASK_COLUMNS: dict[str, tuple[str, str]] = {
     "snoozed_until": ("TIMESTAMPTZ", "Instant it comes back (UTC). NULL unless snoozed"),
     "outcome": ("VARCHAR", "What came of it. NULL until someone or the system says so"),
     "suggested_action": ("VARCHAR", "What to do, in the language of the lists"),
-    "suggested_reply": ("VARCHAR", "A reply to start from, in the customer's language"),
+    "suggested_reply": (
+        "VARCHAR",
+        "A reply to start from, in the customer's language if it is one of the project's",
+    ),
     "language": ("VARCHAR", "Language of the customer. NULL if not known"),
     "url": ("VARCHAR", "Link to the record in its source. NULL if it has none"),
     "is_holdout": ("BOOLEAN", "true: left undone on purpose to measure the rule's effect"),
@@ -76,50 +81,72 @@ COMMENTS = {
 def write_tables(con: duckdb.DuckDBPyConnection, path: Path, settings: Settings) -> None:
     """Bring ``follow_up_tasks`` and ``follow_up_events`` of the build file up to the store.
 
-    Only what changed since they were last written is read. Should the counts then differ (another
-    store, an erased customer), the table is written anew.
+    Only what changed since they were last written is read; everything, if the store is another or
+    an older one than was read then, or if something has been erased.
     """
     load_replies(con, settings)
     with explain_disk_errors(str(path)):
         store = open_store(path)
     try:
         store.execute("begin")  # both tables as of one moment
-        for name, columns, key, mark, source in (
-            ("follow_up_tasks", TASK_COLUMNS, "task_id", "revision", "tasks"),
-            ("follow_up_events", EVENT_COLUMNS, "event_id", "event_id", "events"),
+        seen = read_seen(con)
+        is_known = seen is not None and holds_revision(store, seen)
+        for name, columns, key, mark in (
+            ("follow_up_tasks", TASK_COLUMNS, "task_id", "revision"),
+            ("follow_up_events", EVENT_COLUMNS, "event_id", "event_id"),
         ):
-            create_table(con, name, columns)
-            done = con.execute(f"select coalesce(max({mark}), 0) from {name}").fetchall()[0][0]
-            newest = store.execute(f"select coalesce(max({mark}), 0) from {source}").fetchone()[0]
-            total = store.execute(f"select count(*) from {source}").fetchone()[0]
-            if 0 < done <= newest:
-                copy_rows(con, store, name, columns, key=key, condition=f"{mark} > {done}")
-            count = con.execute(f"select count(*) from {name}").fetchall()[0][0]
-            if done > newest or count != total:  # also the first time
+            is_new = create_table(con, name, columns)
+            condition = "true"
+            if is_known and not is_new:
+                done = con.execute(f"select coalesce(max({mark}), 0) from {name}").fetchall()[0][0]
+                condition = f"{mark} > {done}"
+            else:
                 con.execute(f"delete from {name}")
-                copy_rows(con, store, name, columns, key=key, condition="true")
+            copy_rows(con, store, name, columns, key=key, condition=condition)
+        note_seen(con, find_revision(store))
         store.execute("commit")
     finally:
         store.close()
 
 
+def read_seen(con: duckdb.DuckDBPyConnection) -> tuple[int, str] | None:
+    """The revision of the store that the tables hold; None if they hold none."""
+    con.execute("create schema if not exists state")
+    con.execute(f"create table if not exists {SEEN} (revision bigint, token varchar)")
+    found: list[tuple[int, str]] = con.execute(f"select revision, token from {SEEN}").fetchall()
+    return found[0] if found else None
+
+
+def note_seen(con: duckdb.DuckDBPyConnection, revision: tuple[int, str] | None) -> None:
+    con.execute(f"delete from {SEEN}")
+    if revision is not None:
+        con.execute(f"insert into {SEEN} values (?, ?)", revision)
+    about = "Which state of the task store the follow-up tables hold. One row per build file."
+    told = {"revision": "Number of the last change.", "token": "Random mark of that change."}
+    write_comments_of(con, SEEN, about, told)
+
+
 def create_table(
     con: duckdb.DuckDBPyConnection, name: str, columns: dict[str, tuple[str, str]]
-) -> None:
-    """Create the table with its comments, or anew if an older version had other columns."""
+) -> bool:
+    """Create the table with its comments, or anew if an older version had other columns.
+
+    Returns whether it was created.
+    """
     found = con.execute(
         "select column_name from information_schema.columns where table_name = ? "
         "order by ordinal_position",
         [name],
     ).fetchall()
     if [row[0] for row in found] == list(columns):
-        return
+        return False
     con.execute(f"drop table if exists {name}")
     con.execute(f"create table {name} ({', '.join(f'{n} {t[0]}' for n, t in columns.items())})")
     con.execute(f"comment on table {name} is '{COMMENTS[name]}'")
     for column, (_, comment) in columns.items():
         text = comment.replace("'", "''")
         con.execute(f"comment on column {name}.{column} is '{text}'")
+    return True
 
 
 def copy_rows(
@@ -155,10 +182,10 @@ def copy_rows(
         for column, (kind, _) in columns.items()
     )
     joins = (
-        " left join replies r on r.rule = n.rule and r.language = "
-        "(case when n.language = 'zh' then 'zh' else 'en' end)"
-        " left join replies d on d.rule = '' and d.language = "
-        "(case when n.language = 'zh' then 'zh' else 'en' end)"
+        " left join reply_languages l on l.customer_language = n.language"
+        " left join reply_languages o on o.customer_language = ''"
+        " left join replies r on r.rule = n.rule and r.language = coalesce(l.language, o.language)"
+        " left join replies d on d.rule = '' and d.language = coalesce(l.language, o.language)"
         if name == "follow_up_tasks"
         else ""
     )
@@ -206,13 +233,14 @@ def read_replies() -> dict[str, dict[str, str]]:
 
 
 def reply_version(settings: Settings) -> str:
-    """Changes when a suggested reply or the language of the lists does."""
-    text = repr((read_replies(), settings.delivery.language))
+    """Changes when a suggested reply, its languages or the language of the lists do."""
+    languages = (settings.delivery.language, choose_reply_languages(settings.project.languages))
+    text = repr((read_replies(), languages))
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def load_replies(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """Temporary table ``replies`` (rule, language, reply)."""
+    """Temporary tables ``replies`` (rule, language, reply) and ``reply_languages``."""
     rows = [
         (rule, language, text.strip())
         for rule, texts in read_replies().items()
@@ -221,3 +249,17 @@ def load_replies(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     con.execute("create or replace temp table replies (rule varchar, language varchar, reply "
                 "varchar)")  # fmt: skip
     con.executemany("insert into replies values (?, ?, ?)", rows)
+    con.execute("create or replace temp table reply_languages (customer_language varchar, "
+                "language varchar)")  # fmt: skip
+    chosen = choose_reply_languages(settings.project.languages)
+    con.executemany("insert into reply_languages values (?, ?)", list(chosen.items()))
+
+
+def choose_reply_languages(worked_in: list[str]) -> dict[str, str]:
+    """Language of the suggested reply by the customer's; '' stands for any other and for none.
+
+    A customer is answered in the own language if the project works in it and there are replies in
+    it, else in the first of the project's languages that has replies, else in English.
+    """
+    written = [name for name in worked_in if name in read_replies()[""]]
+    return {**{name: name for name in written}, "": next(iter(written), "en")}

@@ -33,7 +33,7 @@ from pipelines.settings import Settings, nearest
 from pipelines.storage import Home
 from pipelines.task_store import (
     LIVE,
-    RANK_SQL,
+    ORDER_SQL,
     STATUSES,
     from_micros,
     open_store,
@@ -95,8 +95,7 @@ def list_tasks(
                 check_known(con, settings, name, value)
             rows = con.execute(
                 f"select {', '.join(SHOWN)} from tasks where {' and '.join(where)} "
-                f"order by {RANK_SQL}, coalesce(due_at, 9e18), created_at, "
-                "task_id",
+                f"order by {ORDER_SQL}",
                 values,
             )
         return write_rows(rows, settings, form, out)

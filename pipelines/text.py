@@ -1,27 +1,39 @@
 """Texts as people meant them: no markup, no quoted mail, no signature, one kind of white space.
 
-Each function takes and gives an Arrow array. One RE2 scan finds the rows that need work; Python
-sees only these.
+Each function takes and gives an Arrow array. A pass over the bytes and an RE2 scan of what it marks
+find the rows that need work; Python sees only these.
 """
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.redaction import change_where
+from pipelines.redaction import as_marks, change_where, match_where
+
+if TYPE_CHECKING:
+    from models.marks import Literals
 
 _QUOTE_SIGNS = (
     r"(?m:^>)|wrote:|写道|寫道|(?i:original message|forwarded message|reply above this line)"
-    r"|(?i:sent from my)|原始邮件|转发邮件|回复的邮件|发自我|来自我的|从我的|Get Outlook|(?m:^--)"
+    r"|(?i:sent from my|replied message)|原始邮件|转发邮件|回复的邮件|回复的原邮件|转发的消息"
+    r"|发自我|来自我的|从我的|Get Outlook|(?m:^--)"
     r"|(?m:^(?:From|发件人) ?[:：])|____"
 )
 _MAY_QUOTE = re.compile(_QUOTE_SIGNS)
+# One of these is in each match of the signs above, unless a line begins with ">" or "--".
+_QUOTE_WORDS = (
+    "wrote:", "写道", "寫道", "original message", "forwarded message", "reply above this line",
+    "sent from my", "replied message", "原始邮件", "转发邮件", "回复的邮件", "回复的原邮件",
+    "转发的消息", "发自我", "来自我的", "从我的",
+    "get outlook", "from:", "from :", "from：", "from ：", "发件人", "____",
+)  # fmt: skip
 # RE2: rows that clean_text would change. All that is not caught here is clean already.
 _NEEDS_CLEANING = (
     r"[\x00-\x09\x0b-\x1f\x7f-\xa0\xad\x{300}-\x{36f}\x{1680}\x{2000}-\x{200f}\x{2028}-\x{202f}"
@@ -35,6 +47,8 @@ _CONTROLS = [*range(9), *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA
 _HIDDEN = [0x200B, 0x200C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]
 _GONE = dict.fromkeys([*_CONTROLS, *_HIDDEN], "")
 _SIGNS = str.maketrans({**_GONE, **_BREAKS, **_SPACES})
+# What else NFC changes are other signs (CJK compatibility ideographs), and stays.
+_ACCENTS = re.compile("[\u0300-\u036f]")
 # A zero-width joiner holds an emoji together; anywhere else it hides.
 _LOOSE_JOINER = re.compile("(?<![\u2190-\u3299\ufe0f\U0001f000-\U0001faff])\u200d")
 
@@ -67,7 +81,8 @@ _QUOTE_STARTS = re.compile(
     r"^(?:"
     r"On [^\n]{4,200}(?:\n[^\n]{0,200})? wrote:"
     r"|(?:在|于)?[^\n]{0,120}(?:写道|寫道)[ ]?[:：]"
-    r"|-{2,} ?(?:Original [Mm]essage|Forwarded message|原始邮件|转发邮件|回复的邮件) ?-{2,}"
+    r"|-{2,} ?(?:Original [Mm]essage|Forwarded [Mm]essage|Replied [Mm]essage"
+    r"|原始邮件|转发邮件|回复的原?邮件|转发的消息) ?-{2,}"
     r"|##- ?[^\n]{0,80}reply above this line[^\n]{0,80}"
     r"|_{10,}"
     r"|From: [^\n]{1,200}\n(?:[^\n]{1,200}\n)?(?:Sent|Date|To): [^\n]{1,200}"
@@ -152,7 +167,7 @@ def tidy_spaces(text: str) -> str:
     text = text.replace("\r\n", "\n").translate(_SIGNS)
     if "\u200d" in text:
         text = _LOOSE_JOINER.sub("", text)
-    if not unicodedata.is_normalized("NFC", text):
+    if _ACCENTS.search(text):
         text = unicodedata.normalize("NFC", text)
     text = _LINE_ENDS.sub("\n", _BLANKS.sub(" ", text))
     return _GAPS.sub("\n\n", text).strip()
@@ -173,14 +188,27 @@ def clean_line(text: str) -> str:
 
 def clean_texts(texts: pa.Array) -> pa.Array:
     """clean_text over an Arrow array; the empty string becomes NULL."""
-    mask = pc.match_substring_regex(texts, _NEEDS_CLEANING)
-    return drop_empty(change_where(texts, mask, clean_text))
+    return drop_empty(change_where(texts, _find_unclean(texts), clean_text))
 
 
 def clean_lines(texts: pa.Array) -> pa.Array:
     """clean_line over an Arrow array; the empty string becomes NULL."""
-    mask = pc.match_substring_regex(texts, _NEEDS_CLEANING + r"|\n")
-    return drop_empty(change_where(texts, mask, clean_line))
+    is_unclean = pc.or_(_find_unclean(texts), pc.match_substring(texts, "\n"))
+    return drop_empty(change_where(texts, is_unclean, clean_line))
+
+
+def _find_unclean(texts: pa.Array) -> pa.Array:
+    from models.marks import mark_untidy
+
+    marks = mark_untidy(texts) | (_quote_words().find(texts) > 0)
+    return match_where(texts, marks, _NEEDS_CLEANING)
+
+
+@functools.cache
+def _quote_words() -> Literals:
+    from models.marks import Literals
+
+    return Literals({1: _QUOTE_WORDS})
 
 
 def drop_empty(texts: pa.Array) -> pa.Array:
@@ -188,43 +216,22 @@ def drop_empty(texts: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, texts.type), texts)
 
 
-# Normal form for comparing --------------------------------------------------------------------
+def shorten(text: str, most: int = 19_900) -> str:
+    """A text that passes for one that somebody said; "[…]" stands where it was cut."""
+    return text if len(text) <= most else f"{text[:most].rstrip()} […]"
 
-_DROPPED = bytes(code for code in range(128) if not chr(code).isalnum())
-_LOWER = bytes(range(256)).lower()
-_IS_KEPT = bytes(code not in _DROPPED for code in range(256))
-# Wide punctuation takes three bytes, of which the first is one of these.
-_LEADS = (0xE2, 0xE3, 0xEF)
-_IS_PUNCTUATION = np.zeros((256, 64, 64), bool)
-for _sign in "，。！？、；：（）～…“”‘’《》【】「」『』．—–":
-    _first, _second, _third = _sign.encode()
-    _IS_PUNCTUATION[_first, _second & 63, _third & 63] = True
+
+# Normal form for comparing --------------------------------------------------------------------
 
 
 def normalise_texts(texts: pa.Array) -> pa.Array:
     """Lower case (ASCII) without white space and punctuation, for finding the same text again.
 
-    Works on the bytes of the whole array at once. NULL gives the empty string.
+    NULL gives the empty string.
     """
-    texts = pc.fill_null(texts, "").cast(pa.large_string())
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[
-        texts.offset : texts.offset + len(texts) + 1
-    ]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]].copy()
-    leads = np.flatnonzero((data == _LEADS[0]) | (data == _LEADS[1]) | (data == _LEADS[2]))
-    leads = leads[_IS_PUNCTUATION[data[leads], data[leads + 1] & 63, data[leads + 2] & 63]]
-    for place in range(3):
-        data[leads + place] = 32
-    signs = data.tobytes()
-    # reduceat gives an empty row its neighbour's byte, and must not start behind the end.
-    kept = np.frombuffer(signs.translate(_IS_KEPT) + b"\0", np.uint8)
-    starts = offsets - offsets[0]
-    lengths = np.add.reduceat(kept, starts[:-1], dtype=np.int64) if len(texts) else starts[:0]
-    lengths = np.where(starts[1:] > starts[:-1], lengths, 0)
-    places = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return pa.LargeStringArray.from_buffers(
-        len(texts), pa.py_buffer(places), pa.py_buffer(signs.translate(_LOWER, _DROPPED))
-    )
+    from models.marks import squeeze
+
+    return squeeze(texts)
 
 
 # What is no feedback --------------------------------------------------------------------------
@@ -234,6 +241,9 @@ TEST_TAGS = ("test", "testing", "qa_test", "test_ticket", "internal_test", "测�
 # Help desks that merge cases without an event of their own tag the one that was closed.
 MERGE_TAGS = ("closed_by_merge", "merged")
 AUTO_REPLY_TAGS = ("auto_reply", "autoreply", "auto-reply", "out_of_office", "自动回复")
+# What a mailbox gets besides; the words alone may be what a customer writes about.
+BOUNCE_TAGS = ("bounced_mail",)
+BULK_TAGS = ("bulk_mail",)
 
 _SPAM = (
     r"(?i)\b(?:viagra|cialis|payday loans?|casino bonus|crypto (?:giveaway|investment plan)"
@@ -269,7 +279,8 @@ _TEST_WORDS = (
 _SAYS_TEST = r"(?i)\btest(?:ing|s)?\b|测试"
 _AUTO_REPLY = (
     r"(?i)^(?:automatic reply|auto[\- ]?reply|auto[\- ]?response|out of (?:the )?office"
-    r"|undeliver(?:able|ed)|delivery status notification|mail delivery (?:failed|subsystem)"
+    r"|undeliver(?:able|ed) (?:e?-?mail|message)|undeliverable ?[:：]"
+    r"|delivery status notification|mail delivery (?:failed|subsystem)"
     r"|returned mail|自动回复|自动答复|系统退信|退信通知)"
     r"|\bi(?: am|'m) (?:currently )?out of (?:the )?office"
     r"|\bthis is an automat(?:ed|ic) (?:re|e?mail|mess)"
@@ -277,8 +288,29 @@ _AUTO_REPLY = (
     r".{0,80}(?:return|back|respond|reply)|(?:此|本)(?:邮件|信)(?:为|是|由)系统自动(?:发送|回复)|这是(?:一封|一条)自动回复"
     r"|您(?:好|的邮件已收到)[^。]{0,20}(?:正在休假|休假中|外出中|出差中)"
 )
-_HAS_WORDS = r"[\p{L}\p{N}\p{So}\p{Sk}\p{Sc}]"
 _LINKS = r"(?:https?://\S+\s*){3,}"
+# One of these is in each match of the pattern they are named after.
+_SPAM_WORDS = (
+    "viagra", "cialis", "payday loan", "casino bonus", "crypto giveaway",
+    "crypto investment plan", "seo service", "seo package", " followers", " backlinks",
+    "guest post", "increase your ", "rank ", "boost your ", " signals", " factory",
+    " manufacturer", " supplier", " exporter", "make money ", "earn ", "click here to ",
+    "you have won", "'ve won", "hot singles", "bitcoin doubler", "nigerian prince",
+    "代开", "刷单", "兼职", "日赚", "网赚", "时时彩", "六合彩", "赌场", "博彩", "娱乐城", "裸聊",
+    "约炮", "贷款", "无抵押", "代刷", "征信", "中奖", "快速排名", "上首页", "厂家直销", "证刻章",
+    "证联系", "加微信", "加我微信", "加薇信", "加我薇信", "加威信", "加我威信", "加vx", "加我vx",
+    "加v信", "加我v信",
+)  # fmt: skip
+_LINK_WORDS = ("http://", "https://")
+_AUTO_REPLY_WORDS = (
+    "automatic reply", "auto reply", "auto-reply", "autoreply", "auto response", "auto-response",
+    "autoresponse", "out of office", "out of the office", "undeliver", "delivery status",
+    "mail delivery", "returned mail", "自动回复", "自动答复", "系统退信", "退信通知",
+    "this is an automat", "n leave", "l leave", "k leave", "n vacation", "l vacation",
+    "k vacation", "系统自动", "正在休假", "休假中", "外出中", "出差中",
+)  # fmt: skip
+_SPAM_BIT, _LINK_BIT, _AUTO_REPLY_BIT = 1, 2, 4
+_HAS_WORDS = r"[\p{L}\p{N}\p{So}\p{Sk}\p{Sc}]"
 
 
 def find_reasons(titles: pa.Array, bodies: pa.Array) -> pa.Array:
@@ -286,24 +318,34 @@ def find_reasons(titles: pa.Array, bodies: pa.Array) -> pa.Array:
     both = pc.binary_join_element_wise(
         pc.fill_null(titles, ""), pc.fill_null(bodies, ""), "\n", null_handling="skip"
     )
-    said = pc.if_else(pc.is_valid(bodies), bodies, titles)
-    is_short = pc.less(pc.binary_length(pc.fill_null(said, "")), 100)
-    said = pc.fill_null(said, "")
+    said = pc.fill_null(pc.if_else(pc.is_valid(bodies), bodies, titles), "")
+    is_short = as_marks(pc.less(pc.binary_length(said), 100))
     is_test = pc.or_(
-        pc.match_substring_regex(said, _TEST),
-        pc.and_(
-            pc.match_substring_regex(said, _SAYS_TEST), pc.match_substring_regex(said, _TEST_WORDS)
-        ),
+        match_where(said, is_short, _TEST),
+        match_where(said, as_marks(match_where(said, is_short, _SAYS_TEST)), _TEST_WORDS),
     )
-    is_test = pc.and_(is_short, is_test)
-    is_spam = pc.or_(pc.match_substring_regex(both, _SPAM), pc.match_substring_regex(both, _LINKS))
+    words = _reason_words().find(both)
+    is_spam = pc.or_(
+        match_where(both, words & _SPAM_BIT > 0, _SPAM),
+        match_where(both, words & _LINK_BIT > 0, _LINKS),
+    )
+    may_be_auto = words & _AUTO_REPLY_BIT > 0
     is_auto = pc.or_(
-        pc.match_substring_regex(pc.fill_null(titles, ""), _AUTO_REPLY),
-        pc.match_substring_regex(pc.fill_null(bodies, ""), _AUTO_REPLY),
+        match_where(titles, may_be_auto, _AUTO_REPLY),
+        match_where(bodies, may_be_auto, _AUTO_REPLY),
     )
     is_empty = pc.invert(pc.match_substring_regex(both, _HAS_WORDS))
     return pc.case_when(
         pc.make_struct(is_spam, is_test, is_auto, is_empty), "spam", "test", "auto_reply", "empty"
+    )
+
+
+@functools.cache
+def _reason_words() -> Literals:
+    from models.marks import Literals
+
+    return Literals(
+        {_SPAM_BIT: _SPAM_WORDS, _LINK_BIT: _LINK_WORDS, _AUTO_REPLY_BIT: _AUTO_REPLY_WORDS}
     )
 
 
@@ -321,4 +363,9 @@ very helpful thank you,
 该用户未填写评价内容, 用户未填写评价, 评价方未及时做出评价系统默认好评, 没有意见,
 暂无建议, 谢谢, 非常感谢, 东西很好, 还可以, 值得购买
 """
-STOCK_ANSWERS = frozenset(normalise_texts(pa.array(_STOCK.split(","))).to_pylist())
+
+
+@functools.cache
+def stock_answers() -> frozenset[str]:
+    """Short answers that many people give, in the form of ``normalise_texts``."""
+    return frozenset(normalise_texts(pa.array(_STOCK.split(","))).to_pylist())

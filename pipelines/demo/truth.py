@@ -50,9 +50,14 @@ class Truth:
     unanswered_complaints: list[str] = field(default_factory=list)
     low_satisfaction: list[dict[str, str]] = field(default_factory=list)
     """``{case_id, rated_at}`` of cases rated bad after they were solved."""
+    low_survey_answers: list[dict[str, str]] = field(default_factory=list)
+    """``{case_id, rated_at}`` of cases called bad by a survey that was answered after their last
+    solve: CSAT 1 to 3 of 5, or NPS 0 to 6."""
     at_risk: list[dict[str, str]] = field(default_factory=list)
     """``{case_id, priority, opened_at, breach_at}``: no reply yet, target (calendar clock: urgent
     1 h, high 4 h, normal 8 h, low 24 h) ends within 8 hours after the period."""
+    breached: list[dict[str, str]] = field(default_factory=list)
+    """The same of cases without a reply whose target has ended."""
 
     def save(self, directory: Path) -> None:
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1)

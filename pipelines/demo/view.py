@@ -31,6 +31,7 @@ def write_view(world: World, directory: Path, truth: Truth, now: int) -> None:
     write_files(world, directory, truth, now)
     write_labels(world, directory, truth, tickets, now)
     note_cases(truth, tickets, now)
+    note_low_answers(world, truth, now)
     note_pairs(world, truth, now)
     note_late_changes(world, truth, now)
     note_surge(world, truth, tickets, now)
@@ -569,15 +570,34 @@ def note_cases(truth: Truth, tickets: list[Ticket], now: int) -> None:
             truth.unanswered_complaints.append(name)
         priority = state.get("priority") or "normal"
         breach = ticket.opened + TARGET_HOURS[priority] * HOUR
-        if now < breach <= now + 8 * HOUR:
-            truth.at_risk.append(
-                {
-                    "case_id": name,
-                    "priority": priority,
-                    "opened_at": to_iso(ticket.opened),
-                    "breach_at": to_iso(breach),
-                }
-            )
+        found = {
+            "case_id": name,
+            "priority": priority,
+            "opened_at": to_iso(ticket.opened),
+            "breach_at": to_iso(breach),
+        }
+        if breach <= now:
+            truth.breached.append(found)
+        elif breach <= now + 8 * HOUR:
+            truth.at_risk.append(found)
+
+
+def note_low_answers(world: World, truth: Truth, now: int) -> None:
+    """Cases that a survey answered after their last solve calls bad."""
+    for row in world.surveys:
+        if row.ticket is None or row.answered is None or row.answered > now:
+            continue
+        audits = seen(row.ticket, now)
+        solves = [
+            audit.at
+            for audit in audits
+            for event in audit.events
+            if event.field == "status" and event.value == "solved"
+        ]
+        is_low = (row.csat or 5) <= 3 or (10 if row.nps is None else row.nps) <= 6
+        if is_low and solves and solves[-1] <= row.answered:
+            rated = to_iso(row.answered)
+            truth.low_survey_answers.append({"case_id": str(row.ticket.id), "rated_at": rated})
 
 
 def note_pairs(world: World, truth: Truth, now: int) -> None:

@@ -15,6 +15,8 @@ from pipelines.report.numbers import Share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipelines.report.quality import Point
+
 # Okabe and Ito's colours: told apart with every common colour blindness.
 COLOURS = {
     "complaint": "#D55E00",
@@ -181,4 +183,39 @@ def draw_targets(name: str, teams: Sequence[tuple[str, Share]]) -> str:
         axes.set_xlim(0, 1.25)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.xaxis.grid(True, color="#E8EBEF", linewidth=0.8)
+        return to_svg(drawing)
+
+
+def draw_control(name: str, points: Sequence[Point], *, is_share: bool) -> str:
+    """A control chart: the days, centre and limits, and in red what a rule picked out."""
+    with figure(name) as (drawing, axes):
+        places = range(len(points))
+        scale = 1.0 if is_share else 1 / 60
+        values = [point.value * scale for point in points]
+        for limit, style in (("low", ":"), ("high", ":"), ("centre", "-")):
+            line = [getattr(point, limit) for point in points]
+            if all(value is not None for value in line):
+                axes.plot(
+                    places, [value * scale for value in line], style, color=FAINT, linewidth=1.1,
+                    drawstyle="steps-mid",
+                )  # fmt: skip
+        axes.plot(places, values, color=LINE, marker="o", markersize=2.6, linewidth=0.9)
+        fired = [(at, point) for at, point in enumerate(points) if point.rule is not None]
+        axes.plot(
+            [at for at, _ in fired], [point.value * scale for _, point in fired], "o",
+            color=COLOURS["complaint"], markersize=5.5,
+        )  # fmt: skip
+        for at, point in fired[-6:]:
+            axes.annotate(
+                str(point.rule), (at, point.value * scale),
+                (0, 6 if point.side == "high" else -6), textcoords="offset points",
+                ha="center", va="bottom" if point.side == "high" else "top", fontsize=8,
+                color=COLOURS["complaint"],
+            )  # fmt: skip
+        axes.yaxis.grid(True, color="#E8EBEF", linewidth=0.8)
+        axes.yaxis.set_major_formatter(
+            lambda value, _: f"{value:.0%}" if is_share else f"{value:.3g} h"
+        )
+        axes.margins(y=0.12)
+        put_dates(axes, [point.day for point in points], 14)
         return to_svg(drawing)

@@ -1,5 +1,8 @@
 """Follow-up lists as people open them: one XLSX and one CSV a team, with the same rows.
 
+``python -m pipelines.report.lists`` writes lists in a process of its own, so that the rest of a
+delivery goes on meanwhile: it reads ``ListJob`` objects as JSON and answers with the rows of each.
+
 The texts come from outside: in XLSX they are written as strings, in CSV a cell that a spreadsheet
 would take for a formula gets an apostrophe, which ``hearback tasks import`` takes off again.
 """
@@ -7,24 +10,30 @@ would take for a formula gets an apostrophe, which ``hearback tasks import`` tak
 from __future__ import annotations
 
 import csv
+import json
 import re
+import subprocess
+import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.errors import HearbackError
 from pipelines.report.words import describe_state, load_words, make_harmless
+from pipelines.storage import explain_disk_errors
 from pipelines.task_store import STATUSES
 
 COLUMNS = (
-    "priority", "due", "overdue", "reason", "customer", "subject", "product", "language",
+    "plan", "priority", "due", "overdue", "reason", "customer", "subject", "product", "language",
     "message", "suggested_action", "suggested_reply", "link", "owner", "status", "snooze_until",
     "outcome", "rule", "base", "task_id",
 )  # fmt: skip
 WIDTHS = {
-    "priority": 8, "due": 15, "overdue": 8, "reason": 27, "customer": 13, "subject": 22,
+    "plan": 7, "priority": 8, "due": 15, "overdue": 8, "reason": 27, "customer": 13, "subject": 22,
     "product": 12, "language": 9, "message": 38, "suggested_action": 24, "suggested_reply": 40,
     "link": 6, "owner": 10, "status": 11, "snooze_until": 12, "outcome": 20, "rule": 20, "base": 12,
     "task_id": 34,
@@ -51,6 +60,88 @@ class ListInfo:
     members: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ListJob:
+    """A list to write: an Arrow file with its tasks, where it goes (a path without ending)."""
+
+    tasks: str
+    target: str
+    formats: tuple[str, ...]
+    info: ListInfo
+
+
+@contextmanager
+def start_lists(jobs: list[ListJob], folder: Path) -> Iterator[Callable[[], list[int]]]:
+    """Write the lists in a process of its own; the function waits for it and gives their rows.
+
+    ``folder`` holds what it is told. Leaving the block stops it. HearbackError, from the function,
+    with what kept it from writing.
+    """
+    told = folder / "jobs.json"
+    told.write_text(json.dumps([asdict(job) for job in jobs], default=str), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.report.lists", str(told.resolve())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        cwd=Path(__file__).parents[2],
+    )
+
+    def wait() -> list[int]:
+        said, errors = process.communicate()
+        if process.returncode:
+            lines = errors.strip().splitlines() or ["the process was stopped"]
+            raise HearbackError(lines[-1])
+        counts: list[int] = json.loads(said)
+        return counts
+
+    try:
+        yield wait
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def main() -> None:
+    """Write the lists of the file that the command line names; prints the rows of each."""
+    told = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        sys.stdout.write(json.dumps([write_list(read_job(job)) for job in told]))
+    except HearbackError as error:
+        raise SystemExit(str(error)) from None
+
+
+def read_job(told: dict[str, Any]) -> ListJob:
+    info = told["info"]
+    info["written"] = datetime.fromisoformat(info["written"])
+    info["members"] = tuple(info["members"])
+    return ListJob(told["tasks"], told["target"], tuple(told["formats"]), ListInfo(**info))
+
+
+def write_list(job: ListJob) -> int:
+    """Write a team's list in each format; returns its rows. HearbackError if the disk is full."""
+    count = 0
+    for form in job.formats:
+        rows = (format_row(task, job.info.language) for task in read_tasks(Path(job.tasks)))
+        target = Path(f"{job.target}.{form}")
+        with explain_disk_errors(str(target)):
+            if form == "xlsx":
+                count = max(count, write_xlsx(target, rows, job.info))
+            else:
+                count = max(count, write_csv(target, rows, job.info.language))
+    return count
+
+
+def read_tasks(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+
+    with pa.ipc.open_file(str(path)) as reader:
+        for number in range(reader.num_record_batches):
+            yield from reader.get_batch(number).to_pylist()
+
+
 def name_files(teams: Iterable[str]) -> dict[str, str]:
     """Team → file name without ending, safe on every system; no two alike, whatever the case."""
     names: dict[str, str] = {}
@@ -75,6 +166,7 @@ def format_row(task: dict[str, Any], language: str) -> dict[str, Any]:
     words = load_words("lists", language)
     texts = words["text"]
     return {
+        "plan": texts["later"] if task["is_later"] else texts["today"],
         "priority": words["priorities"].get(task["priority"], task["priority"]),
         "due": task["due_local"],
         "overdue": texts["overdue"] if task["is_overdue"] else "",
@@ -175,19 +267,20 @@ def make_formats(book: Any) -> dict[str, Any]:
 def write_rows(
     sheet: Any, rows: Iterator[dict[str, Any]], formats: dict[str, Any], words: dict[str, Any]
 ) -> tuple[int, dict[str, int]]:
-    """Header and rows; returns the rows and how many are overdue or have no owner."""
+    """Header and rows; returns the rows and how many are for today, late, without an owner."""
     sheet.set_row(0, 30)
     for at, name in enumerate(COLUMNS):
         kind = "head_edit" if name in EDITABLE else "head"
         sheet.write_string(0, at, words["columns"][name], formats[kind])
     looks = {name: pick_format(name, formats) for name in COLUMNS}
     count, links = 0, 0
-    counts = {"open": 0, "overdue": 0, "unowned": 0}
+    counts = {"open": 0, "today": 0, "later": 0, "overdue": 0, "unowned": 0}
     for row in rows:
         if count == SHEET_ROWS:
             break
         count += 1
         counts["open"] += 1
+        counts["later" if row["plan"] == words["text"]["later"] else "today"] += 1
         counts["overdue"] += bool(row["overdue"])
         counts["unowned"] += not row["owner"]
         sheet.set_row(count, ROW_HEIGHT)
@@ -210,7 +303,7 @@ def is_link(value: str) -> bool:
 
 
 def pick_format(name: str, formats: dict[str, Any]) -> Any:
-    if name in ("priority", "overdue"):
+    if name in ("plan", "priority", "overdue"):
         return formats["middle"]
     if name == "snooze_until":
         return formats["edit_day"]
@@ -227,7 +320,7 @@ def lay_out(
     """Widths, frozen head, filter, colours and the page for printing."""
     for at, name in enumerate(COLUMNS):
         sheet.set_column(at, at, WIDTHS[name], None, {"hidden": name == "base"})
-    sheet.freeze_panes(1, 2)
+    sheet.freeze_panes(1, 3)
     last = max(count, 1)
     sheet.autofilter(0, 0, last, len(COLUMNS) - 1)
     status = column_letter("status")
@@ -237,6 +330,11 @@ def lay_out(
         1, 0, last, len(COLUMNS) - 1,
         {"type": "formula", "criteria": f"=OR({tests})", "format": formats["finished"],
          "stop_if_true": True},
+    )  # fmt: skip
+    later = words["text"]["later"]
+    sheet.conditional_format(
+        1, 0, last, 0,
+        {"type": "cell", "criteria": "==", "value": f'"{later}"', "format": formats["finished"]},
     )  # fmt: skip
     first = COLUMNS.index("priority")
     for name in ("urgent", "high", "low"):
@@ -343,3 +441,7 @@ def write_legend(
     sheet.set_landscape()
     sheet.set_paper(9)
     sheet.fit_to_pages(1, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,14 +9,13 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from pipelines.storage import quote
+from pipelines.task_store import ORDER_SQL
 
 if TYPE_CHECKING:
     import duckdb
 
 Z95 = 1.959963984540054
-SURGE_LEVEL = 0.01  # false-discovery rate over the products of a day
-SURGE_LEAST = 5  # fewer complaints than this are no surge whatever the chance
-TRAILING_DAYS = 28
+MOST_SURGES = 8  # on the page; the mart has all
 TYPES = ("complaint", "question", "suggestion", "praise", "other")
 AGES = ("0-1 days", "1-3 days", "3-7 days", "7-30 days", "30 days or more")
 
@@ -33,9 +32,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Surge:
-    """Complaints of a product on a day against its share of the days before."""
+    """An alert of the mart surges: k of the day's n, against the usual share."""
 
-    product: str
+    counted: str
+    dimension: str
+    value: str
+    day: date
     count: int
     total: int
     usual: float
@@ -44,6 +46,17 @@ class Surge:
     @property
     def share(self) -> float:
         return self.count / self.total
+
+
+@dataclass(frozen=True)
+class Headlines:
+    """A span of days in a few numbers; None where nothing was counted."""
+
+    feedback: int
+    cases: int
+    csat: Share | None
+    reply_minutes: float | None
+    backlog: int
 
 
 def wilson_share(good: float, size: float) -> Share | None:
@@ -104,13 +117,14 @@ def read_volume(
 def read_components(
     con: duckdb.DuckDBPyConnection, metric: str, first: date, last: date, by: str = "cohort_date"
 ) -> list[tuple[Any, float, float, float]]:
-    """(group, numerator, denominator, value_sum_squares) of a metric, summed."""
+    """(group, numerator, denominator, value_sum_squares) of a metric, summed; of the service
+    levels that of the first reply."""
     if not has_tables(con, "metrics_daily"):
         return []
     rows: list[tuple[Any, float, float, float]] = con.execute(
         f"select {by}, sum(numerator), sum(denominator), coalesce(sum(value_sum_squares), 0) "
         "from metrics_daily where metric = ? and dialect = 'house' and cohort_date between ? and ? "
-        "group by 1 order by 1",
+        "and coalesce(sla_metric, 'first_reply') = 'first_reply' group by 1 order by 1",
         [metric, first, last],
     ).fetchall()
     return rows
@@ -144,6 +158,28 @@ def read_share(
     for _, numerator, denominator, sum_squares in read_components(con, metric, first, last):
         good, size, squares = good + numerator, size + denominator, squares + sum_squares
     return nps_share(good, squares, size) if metric == "nps" else wilson_share(good, size)
+
+
+def read_headlines(con: duckdb.DuckDBPyConnection, zone: str, last: date, count: int) -> Headlines:
+    """``count`` days up to ``last``: volume, satisfaction, the median first reply of the cases
+    opened in them, and the cases that were unsolved at the end of the last day that is over."""
+    first = last - timedelta(days=count - 1)
+    by_type, _, _ = read_volume(con, list_days(last, count))
+    backlog = read_backlog(con, list_days(last, count))  # it may end before the last day
+    cases, reply_minutes = 0, None
+    if has_tables(con, "cases"):
+        cases, reply_minutes = con.execute(
+            "select count(*), median(first_reply_minutes) from cases "
+            "where not is_excluded and (opened_at at time zone ?)::date between ? and ?",
+            [zone, first, last],
+        ).fetchall()[0]
+    return Headlines(
+        feedback=round(sum(map(sum, by_type.values()))),
+        cases=cases,
+        csat=read_share(con, "csat", first, last),
+        reply_minutes=reply_minutes,
+        backlog=round(sum(values[-1] for values in backlog.values() if values)),
+    )
 
 
 def read_speed(
@@ -205,56 +241,33 @@ def read_backlog(con: duckdb.DuckDBPyConnection, days: list[date]) -> dict[str, 
 
 
 def find_surges(con: duckdb.DuckDBPyConnection, last: date) -> tuple[date | None, list[Surge]]:
-    """Products that drew unusually many complaints on the last day that has any.
-
-    P(X ≥ k) of the binomial with the product's share of the TRAILING_DAYS before that day, held
-    against a false-discovery rate over the products of the day (Benjamini–Hochberg).
+    """The alerts of the mart on the last day that was tested and on the day before, of which a run
+    in its course saw a part; and that last day. The least likely first, each group once: by its
+    complaints rather than by all that was said of it.
     """
-    from scipy.special import bdtrc  # scipy.stats takes a second more to import
-
-    if not has_tables(con, "metrics_daily"):
+    if not has_tables(con, "surges"):
+        return None, []
+    tested = con.execute(
+        "select max(created_date) from surges where created_date <= ? and p_value is not null",
+        [last],
+    ).fetchall()[0][0]
+    if tested is None:
         return None, []
     rows = con.execute(
         """
-        with complaints as (
-            select cohort_date as day, product, sum(numerator) as n
-            from metrics_daily
-            where metric = 'volume' and counted = 'feedback' and feedback_type = 'complaint'
-                and cohort_date between ? and ?
-            group by all
-        ),
-        tested as (select max(day) as day from complaints),
-        today as (
-            select product, n, sum(n) over () as total
-            from complaints join tested using (day)
-        ),
-        before as (
-            select product, sum(n) as n, sum(sum(n)) over () as total
-            from complaints where day < (select day from tested) group by product
-        )
-        select
-            (select day from tested), today.product, today.n, today.total,
-            coalesce(before.n, 0), coalesce(before.total, (select max(total) from before), 0)
-        from today left join before on before.product is not distinct from today.product
-        where today.product is not null
-        order by today.product
+        select counted, dimension, value, created_date, k, n, p, p_value
+        from surges
+        where is_alert and created_date between ?::date - 1 and ?::date
+        qualify row_number() over (
+            partition by dimension, value
+            order by counted = 'complaint' desc, created_date desc
+        ) = 1
+        order by p_value, counted, dimension, value
+        limit ?
         """,
-        [last - timedelta(days=TRAILING_DAYS), last],
+        [tested, tested, MOST_SURGES],
     ).fetchall()
-    tested: list[Surge] = []
-    for _, product, count, total, usual, all_usual in rows:
-        if all_usual:
-            # One more complaint on the usual side: a product never seen before has no share of 0.
-            share = (usual + 1) / (all_usual + 1)
-            chance = float(bdtrc(round(count) - 1, round(total), min(share, 1.0)))
-            tested.append(Surge(product, round(count), round(total), share, chance))
-    ranked = sorted(tested, key=lambda surge: surge.chance)
-    kept = 0
-    for rank, surge in enumerate(ranked, start=1):
-        if surge.chance <= SURGE_LEVEL * rank / len(ranked):
-            kept = rank
-    found = [surge for surge in ranked[:kept] if surge.count >= SURGE_LEAST]
-    return (rows[0][0] if rows else None), found
+    return tested, [Surge(*row) for row in rows]
 
 
 def read_tasks(
@@ -276,11 +289,7 @@ def read_tasks(
                 coalesce((due_at at time zone {quote(zone)})::date
                     = ({stamp}::timestamptz at time zone {quote(zone)})::date, false) as is_today,
                 coalesce({names}, left(tasks.customer_id, 10), '') as customer,
-                row_number() over (
-                    partition by team order by
-                    case priority when 'urgent' then 0 when 'high' then 1 when 'low' then 3
-                        else 2 end,
-                    due_at nulls last, score desc nulls last, task_id) as place
+                row_number() over (partition by team order by {ORDER_SQL}) as place
             from follow_up_tasks tasks
             left join {people} customers on customers.customer_id = tasks.customer_id
             where status in ('open', 'in_progress')

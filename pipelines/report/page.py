@@ -7,8 +7,10 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipelines.context import Run
-from pipelines.report import charts, numbers
+from pipelines.report import charts, numbers, quality
 from pipelines.report.numbers import Share, list_days
+from pipelines.report.parity import read_parity
+from pipelines.report.queries import list_queries
 from pipelines.report.words import load_words
 from pipelines.summary import count_sources
 
@@ -64,12 +66,16 @@ def collect_parts(
         "happened": draw_volume(days, by_type, by_channel, by_language, words, is_open=is_open),
         "surges": surges,
         "surge_day": surge_day,
-        "surge_line": lambda surge: describe_surge(surge, surge_day, words),
+        "surge_line": lambda surge: describe_surge(surge, words),
         "satisfaction": draw_satisfaction(con, day, words),
         "speed": speed,
         "speed_charts": draw_speed(speed, words),
         "backlog": draw_backlog(con, days, words),
+        "control": quality.draw_control_charts(con, day, words),
+        "ranking": quality.list_ranking(con, words),
+        "queries": list_queries(day, zone, days=DAYS, window=WINDOW, weeks=WEEKS),
         "sources": list_sources(con, run),
+        "parity": read_parity(con),
         "errors": run.lake.read_run_errors(run.run_id),
     }
 
@@ -118,7 +124,11 @@ def list_tiles(
         (show_share(target), words["tile_target"], describe_interval(target, words)),
         (f"{sum(team['open'] for team in teams):,}", words["tile_tasks"], note),
     ]
-    return [{"value": value, "label": label, "note": text} for value, label, text in tiles]
+    names = ("feedback", "complaints", "csat", "nps", "target", "tasks")
+    return [
+        {"name": f"tile_{name}", "value": value, "label": label, "note": text}
+        for name, (value, label, text) in zip(names, tiles, strict=True)
+    ]
 
 
 def show_share(share: Share | None) -> str:
@@ -157,7 +167,7 @@ def make_chart(title: str, svg: str, summary: str, words: dict[str, Any]) -> dic
     from markupsafe import Markup
 
     alt = words["chart_of"].format(title=title, summary=summary)
-    return {"title": title, "svg": Markup(svg), "alt": alt}
+    return {"title": title, "svg": Markup(svg), "alt": alt, "note": "", "query": ""}
 
 
 def describe_span(days: Sequence[date], values: Sequence[float], words: dict[str, Any]) -> str:
@@ -208,6 +218,7 @@ def draw_volume(
                 "; ".join(f"{label} {value:,.0f}" for label, value in bars),
                 words,
             )
+            | {"name": name}
         )
     return found
 
@@ -234,7 +245,7 @@ def draw_satisfaction(
         svg = charts.draw_weeks(metric, weeks, low=low, high=1.0, is_percent=metric == "csat")
         end, share = known[-1]
         summary = f"{end}: {describe_interval(share, words, is_percent=metric == 'csat')}"
-        found.append(make_chart(words[f"{metric}_title"], svg, summary, words))
+        found.append(make_chart(words[f"{metric}_title"], svg, summary, words) | {"name": metric})
     return found
 
 
@@ -269,13 +280,18 @@ def draw_backlog(
 # rows -----------------------------------------------------------------------------------------
 
 
-def describe_surge(surge: numbers.Surge, day: date | None, words: dict[str, Any]) -> str:
+def describe_surge(surge: numbers.Surge, words: dict[str, Any]) -> str:
     odds = 1 / max(surge.chance, 1e-300)
     chance = words["tiny" if odds > 1e6 else "odds"].format(odds=f"{odds:,.0f}")
+    known = {"feedback_type": "types", "channel": "channels", "need": "needs"}
+    names = words[known[surge.dimension]] if surge.dimension in known else {}
     return str(
         words["surge_line"].format(
-            product=surge.product, k=surge.count, day=day, share=format_percent(surge.share),
-            usual=format_percent(surge.usual), chance=chance,
+            group=words["surge_groups"][surge.dimension].format(
+                value=names.get(surge.value, surge.value)
+            ),
+            k=surge.count, what=words["surge_counted"][surge.counted], day=surge.day,
+            share=format_percent(surge.share), usual=format_percent(surge.usual), chance=chance,
         )
     )  # fmt: skip
 
