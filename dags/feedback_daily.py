@@ -19,9 +19,10 @@ from typing import Any
 
 from airflow.sdk import DAG, TriggerRule, chain, task
 
-from dags import common
+from dags import common, work
+from dags.configuration import read_settings
 
-settings = common.read_settings()
+settings = read_settings()
 
 with DAG(
     dag_id="feedback_daily",
@@ -35,13 +36,13 @@ with DAG(
     default_args=common.DEFAULTS,
     tags=["hearback"],
 ):
-    sources = task()(common.list_sources)()
+    sources = task()(work.list_sources)()
     extract = task(task_id="extract", outlets=[common.RAW], **common.EXTRACT)(
-        common.extract_source
+        work.extract_source
     ).expand(source=sources)
 
     def step(name: str, **options: Any) -> Any:
-        return task(task_id=name, **options)(common.perform_step)(name)
+        return task(task_id=name, **options)(work.perform_step)(name)
 
     validate = step("validate", trigger_rule=TriggerRule.ALL_DONE, outlets=[common.STAGING])
     clean, classify = step("clean"), step("classify")
@@ -49,6 +50,6 @@ with DAG(
     follow_up = step("follow_up", pool=common.WAREHOUSE_POOL)
     publish = step("publish", pool=common.WAREHOUSE_POOL, outlets=[common.WAREHOUSE])
     deliver = step("deliver", outlets=[common.LISTS])
-    check = task(trigger_rule=TriggerRule.ALL_DONE, **common.TELLS)(common.check_sources)()
+    check = task(trigger_rule=TriggerRule.ALL_DONE, **common.TELLS)(work.check_sources)()
 
     chain(extract, validate, clean, classify, aggregate, follow_up, publish, deliver, check)

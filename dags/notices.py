@@ -7,6 +7,8 @@ from typing import Any
 
 from airflow.sdk import BaseNotifier, Connection
 
+from dags.configuration import read_settings
+
 log = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 10.0
 
@@ -41,8 +43,6 @@ def describe_failure(context: Any) -> str:
 
 
 def find_connection_id() -> str | None:
-    from dags.common import read_settings
-
     return read_settings().delivery.failure_webhook_connection
 
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, CronTriggerTimetable, task
 
-from dags import common
+from dags import common, work
+from dags.configuration import read_settings
 from pipelines.settings import Source
 
 
@@ -26,15 +27,15 @@ def make_source_dag(source: Source, time_zone: str) -> DAG:
         catchup=False,
         max_active_runs=1,
         default_args=common.DEFAULTS,
-        tags=["hearback", "source"],
+        tags=["hearback", "source", source.kind],
     ) as dag:
         outlets = [common.captured(source.name)]
         options = {**common.EXTRACT, **common.TELLS, "map_index_template": None}
-        task(task_id="extract", outlets=outlets, **options)(common.extract_alone)(source.name)
+        task(task_id="extract", outlets=outlets, **options)(work.extract_alone)(source.name)
     return dag
 
 
-settings = common.read_settings()
+settings = read_settings()
 for entry in settings.sources:
     if entry.enabled and entry.schedule:
         dag = make_source_dag(entry, settings.project.time_zone)
