@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,9 +115,11 @@ def test_it_is_the_same_airflow_as_on_one_machine(tmp_path: Path) -> None:
 
 
 def test_init_makes_the_pools_of_the_dags() -> None:
-    script = SERVICES["init"]["command"][0]
-    assert set(re.findall(r"airflow pools set (\w+)", script)) == set(POOLS)
-    assert f"warehouse_writer {POOLS['warehouse_writer']} " in script
+    assert "docker/init.sh" in SERVICES["init"]["command"][0]
+    assert "pools.json" in (ROOT / "docker" / "init.sh").read_text(encoding="utf-8")
+    pools = json.loads((ROOT / "docker" / "pools.json").read_text(encoding="utf-8"))
+    assert set(pools) == set(POOLS)
+    assert pools["warehouse_writer"]["slots"] == POOLS["warehouse_writer"]
 
 
 def test_the_image_runs_as_a_user_on_locked_requirements() -> None:
@@ -124,6 +127,7 @@ def test_the_image_runs_as_a_user_on_locked_requirements() -> None:
     assert "--require-hashes requirements.lock" in text
     last_stage = text.split("FROM")[-1]
     assert re.search(r"^USER hearback$", last_stage, re.MULTILINE)
+    assert "COPY docker/init.sh docker/pools.json docker/" in text
     for room in ("dags", "models", "pipelines", "scrapers", "sql"):
         assert f"COPY {room} {room}" in text
         assert f"!{room}" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()

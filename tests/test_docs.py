@@ -8,6 +8,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +22,8 @@ from pipelines.deliver import METRIC_VIEWS
 from pipelines.entities import SCHEMAS
 from pipelines.expectations import entity_checks
 from pipelines.settings import Settings
-from pipelines.sources import MODULES
+from pipelines.sources import MODULES, all_kinds, find_kind
+from pipelines.sources.listing import render_table, replace_table
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.zh.md")
@@ -30,7 +32,9 @@ PICTURES = ("docs/way-of-the-data.svg", "docs/way-of-the-data.zh.svg")
 CODE_FOLDERS = ("dags", "pipelines", "scrapers", "models", "sql", "tests")
 CODE_FILES = ("*.py", "*.sql", "*.yml", "*.toml", "*.md")
 OUTSIDE = ("cp", "mkdir", "docker")  # commands of the documents that are not ours
-INTERNAL_VARIABLES = {"HEARBACK_PARENT", "HEARBACK_OUTPUT", "HEARBACK_BUILD_FILE"}
+INTERNAL_VARIABLES = {
+    "HEARBACK_PARENT", "HEARBACK_OUTPUT", "HEARBACK_BUILD_FILE", "HEARBACK_LAKE",
+}  # fmt: skip
 
 
 @cache
@@ -117,7 +121,7 @@ def read_dag_tasks(module: str) -> list[str]:
             continue
         ids = [word.value for word in inner.keywords if word.arg == "task_id"]
         if not ids:
-            found.append((node.lineno, ast.unparse(node.args[0]).removeprefix("common.")))
+            found.append((node.lineno, ast.unparse(node.args[0]).rsplit(".", 1)[-1]))
         elif isinstance(ids[0], ast.Constant):
             found.append((node.lineno, str(ids[0].value)))
     return [name for _, name in sorted(found, key=lambda task: task[0])]
@@ -187,7 +191,11 @@ def test_steps(readme: str) -> None:
 
 @pytest.mark.parametrize("readme", READMES)
 def test_kinds_of_source(readme: str) -> None:
+    text = read(readme)
     assert list_keys(readme, "zendesk") == list(MODULES)
+    told = "run 'python -m pipelines.sources.listing'"
+    assert replace_table(text, render_table(readme)) == text, told
+    assert all(kind.summary and kind.summary_zh for kind in all_kinds())
 
 
 @pytest.mark.parametrize("readme", READMES)
@@ -245,11 +253,15 @@ def test_metrics_that_are_delivered(readme: str) -> None:
 
 @pytest.mark.parametrize("readme", READMES)
 def test_the_configuration_shown_is_valid(readme: str) -> None:
-    (block,) = [content for language, content in list_blocks(readme) if language == "toml"]
-    settings = Settings.model_validate(tomllib.loads(block))
-    rules = {f"rule_{rule.name}" for rule in settings.follow_up_rules}
-    assert rules <= set(list_models("follow_up"))
-    assert {source.kind for source in settings.sources} <= set(MODULES)
+    blocks = [content for language, content in list_blocks(readme) if language == "toml"]
+    assert blocks
+    for block in blocks:
+        settings = Settings.model_validate(tomllib.loads(block))
+        rules = {f"rule_{rule.name}" for rule in settings.follow_up_rules}
+        assert rules <= set(list_models("follow_up"))
+        assert {source.kind for source in settings.sources} <= set(MODULES)
+        for source in settings.sources:
+            assert find_kind(source.kind).mappings(source)
 
 
 def test_the_changelog_names_every_table_of_the_warehouse() -> None:
@@ -310,6 +322,8 @@ def test_every_command_shown_is_a_command(line: str) -> None:
         check_arguments(words[1:])
     elif words[:4] == [".venv/bin/python", "-m", "pytest", words[-1]]:
         assert (ROOT / words[-1]).exists()
+    elif words[:2] == [".venv/bin/python", "-m"]:
+        assert find_spec(words[2])
     else:
         assert words[0] in OUTSIDE
 

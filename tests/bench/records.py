@@ -144,7 +144,7 @@ def make_block(
     ]
     mask = np.zeros(rows, bool)
     mask[again] = True
-    texts = pc.replace_with_mask(texts, pa.array(mask), pa.array(words))
+    texts = pc.replace_with_mask(texts, pa.array(mask), pa.array(words, pa.string()))
     users[again] = users[source]
     products = rng.integers(0, len(catalog.PRODUCTS), rows)
     products[again] = products[source]

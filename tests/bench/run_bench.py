@@ -71,7 +71,6 @@ def run_line(name: str, module: str, arguments: list[str], seconds: float) -> li
     environment |= {
         "BENCH_BEGAN": repr(time.time()),
         "PYTHONPATH": str(ROOT),
-        "PYTHONPYCACHEPREFIX": str(bench_folder() / "bytecode"),
         "GX_ANALYTICS_ENABLED": "false",
         "TQDM_DISABLE": "1",
     }

@@ -98,7 +98,7 @@ def test_wrong_credentials(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
         extract.run(place.run(), "helpdesk")
     code, line = place.do("extract")
     assert code == 1
-    check_line(line, "helpdesk", "the credentials were refused", "login and token")
+    check_line(line, "helpdesk", "the credentials were refused")
     assert "wrong" not in line
     assert place.captured() == SOURCES - {"helpdesk"}
     monkeypatch.setenv(CONNECTION, right)

@@ -302,6 +302,42 @@ def test_surge_is_visible(con: duckdb.DuckDBPyConnection, truth: Truth) -> None:
     assert volume[surge["day"]] > others[-1]
 
 
+def test_surge_is_an_alert_on_its_first_day(con: duckdb.DuckDBPyConnection, truth: Truth) -> None:
+    rows = ask(
+        con,
+        """
+        select surges.value, surges.k, surges.examples, feedback.product, feedback.feedback_type
+        from surges, unnest(surges.examples) as told (feedback_id)
+        join feedback using (feedback_id)
+        where is_alert and counted = 'complaint' and created_date = ?::date
+        """,
+        truth.surge["day"],
+    )
+    names = {truth.surge["product"], *truth.surge["product_names"]}
+    assert rows
+    for value, count, examples, product, feedback_type in rows:
+        assert value in names
+        assert (product, feedback_type) == (value, "complaint")
+        assert 5 <= count <= truth.surge["count"]
+        assert len(examples) == 5
+
+
+# the desk's own figures -----------------------------------------------------------------------
+
+
+def test_differences_from_the_desks_figures_have_causes(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    """The desk of the demo keeps no hours, and tells what a case is held for at its last change."""
+    rows = ask(con, "select clock, is_match, cause, count(*) from metric_parity group by all")
+    assert {cause for *_, cause, _ in rows} == {None, "calendar_choice", "late_data"}
+    assert all(count for *_, count in rows)
+    calendar = {is_match: count for clock, is_match, _, count in rows if clock == "calendar"}
+    assert calendar[True] > 100 * calendar.get(False, 0)
+    figures = ask_one(con, "select count(*) from vendor_metrics join cases using (case_id)")
+    assert sum(count for *_, count in rows) == figures
+
+
 # who must be called ---------------------------------------------------------------------------
 
 
@@ -325,13 +361,19 @@ def read_threshold(rule: str, name: str) -> float:
 def list_needy_cases(truth: Truth, rule: str) -> set[str]:
     if rule == "unanswered_complaint":
         return set(truth.unanswered_complaints)
+    now = datetime.fromisoformat(truth.as_of)
     if rule == "first_reply_at_risk":
-        return {row["case_id"] for row in truth.at_risk}
-    days = read_threshold(rule, "days")  # a bad rating is old news after that many
-    since = datetime.fromisoformat(truth.as_of) - timedelta(days=days)
+        first = now - timedelta(days=read_threshold(rule, "days_breached"))
+        last = now + timedelta(hours=read_threshold(rule, "hours"))
+        return {
+            row["case_id"]
+            for row in truth.at_risk + truth.breached
+            if first <= datetime.fromisoformat(row["breach_at"]) <= last
+        }
+    since = now - timedelta(days=read_threshold(rule, "days"))  # what is older is old news
     return {
         row["case_id"]
-        for row in truth.low_satisfaction
+        for row in truth.low_satisfaction + truth.low_survey_answers
         if datetime.fromisoformat(row["rated_at"]) >= since
     }
 
@@ -339,14 +381,17 @@ def list_needy_cases(truth: Truth, rule: str) -> set[str]:
 @pytest.mark.parametrize(
     "rule", ["first_reply_at_risk", "low_satisfaction_after_resolution", "unanswered_complaint"]
 )
-def test_cases_that_need_somebody_have_tasks(
+def test_cases_that_need_somebody_have_tasks_and_no_others(
     con: duckdb.DuckDBPyConnection, truth: Truth, rule: str
 ) -> None:
     planted, found = list_needy_cases(truth, rule), list_task_cases(con, rule)
     assert planted
     recall = len(found & planted) / len(planted)
     precision = len(found & planted) / max(len(found), 1)
-    assert recall >= 0.8, f"precision {precision:.2f}; missed: {sorted(planted - found)}"
+    assert recall >= 0.8, f"missed: {sorted(planted - found)}"
+    # Whether a text is a complaint is the model's word; the other two rules count and measure.
+    least = 0.7 if rule == "unanswered_complaint" else 0.9
+    assert precision >= least, f"for nothing: {sorted(found - planted)}"
 
 
 def test_run_ends_with_the_demo(con: duckdb.DuckDBPyConnection, truth: Truth) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 from models import tokens
 from models.errors import ModelError
 from models.features import TextFeatures
+from models.kernels import find_buckets
 from models.lexicon import PhraseTable, load_lexicon
-from models.tokens import as_string_array, gram_hashes, tokenize
+from models.tokens import as_string_array, tokenize
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 NEAR_TEXT = st.text("ab 好不!?'😀.\u200b\n，A", max_size=30)
@@ -110,6 +113,31 @@ def test_a_text_longer_than_a_chunk(features: TextFeatures) -> None:
     assert matrix[0].nnz >= matrix[1].nnz
 
 
+def test_columns_are_those_of_the_hashes(features: TextFeatures) -> None:
+    texts = as_string_array(["the food was not good, 味道很好 unheard of", "服务也不好", ""])
+    [(_, part)] = features.iterate(texts)
+    buckets = np.full((len(part.tokens.hashes), 3), -9, np.int64)
+    find_buckets(part.tokens, buckets)
+    places = {bucket: column for column, bucket in enumerate(features.buckets_.tolist())}
+    expected = [[places.get(bucket, -1) for bucket in row] for row in buckets.tolist()]
+    assert part.columns.tolist() == expected
+    assert 0 < (part.columns >= 0).sum() < part.columns.size
+
+
+def test_every_phrase_is_found_where_it_stands() -> None:
+    words = [f"word{number}" for number in range(20_000)]
+    extra = (*words, *(f"{one} {two}" for one, two in itertools.pairwise(words)))
+    features = TextFeatures(extra_phrases=extra).fit(["one text"])
+    [(_, part)] = features.iterate(as_string_array([" ".join(words[:3000])]))
+    found = [features.phrases[entry] for entry in part.hits.entries.tolist()]
+    assert sorted(found) == sorted([*words[:3000], *extra[20_000:22_999]])
+
+
+def test_buckets_out_of_order_are_refused() -> None:
+    with pytest.raises(ModelError, match="ascending"):
+        TextFeatures().restore(np.array([5, 3], np.uint32), np.ones(2, np.float32))
+
+
 def test_sliced_null_and_dictionary_arrays(features: TextFeatures) -> None:
     plain = pa.array(["x", "the food is good", None, "味道不好"])
     expected = features.transform(["the food is good", "", "味道不好"])
@@ -166,12 +194,13 @@ def test_negator_does_not_reach_into_the_next_text(features: TextFeatures) -> No
     assert matrix[1, names.index("positive_negated")] == 0
 
 
-def test_cue_phrases_are_short_enough_to_be_found() -> None:
-    lexicon = load_lexicon()
-    table = PhraseTable(lexicon.phrases)
-    found = tokenize(as_string_array(list(lexicon.phrases)))
-    hits = table.find(found, gram_hashes(found.hashes, 4))
-    assert {found.rows[start] for start in hits.starts} == set(range(len(lexicon.phrases)))
+def test_cue_phrases_are_short_enough_to_be_found(features: TextFeatures) -> None:
+    phrases = load_lexicon().phrases
+    for first, part in features.iterate(as_string_array(phrases)):
+        for row in range(part.tokens.row_count):
+            hits = slice(part.hits.offsets[row], part.hits.offsets[row + 1])
+            size = part.tokens.row_offsets[row + 1] - part.tokens.row_offsets[row]
+            assert size in part.hits.lengths[hits], phrases[first + row]
 
 
 def test_phrase_with_too_many_tokens_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.errors import ModelError
 from models.prediction import LABEL_SCHEMA, SUMMARY_LENGTH, Predictor
-from models.training import HEADS, default_labels
+from models.training import HEADS, Model, default_labels, softmax
 
 
 def labels_of(predictor: Predictor, text: str) -> dict[str, object]:
@@ -247,3 +248,42 @@ def test_explanation_names_the_deciding_words(predictor: Predictor) -> None:
 
 def test_explanation_of_an_empty_text(predictor: Predictor) -> None:
     assert set(predictor.explain("")) == set(HEADS)
+
+
+PIECES = st.sampled_from(
+    [
+        *("the app crashes", "not good", "but I love it", "refund", "my lawyer", "I WANT IT NOW"),
+        *("闪退", "不好用", "味道很好", "客服", "请问", "但是", "退款", "我要投诉", "骗子"),
+        *(".", " ", "\n", "。", "!", "？", "👍", "😡", "é", "привет", "\u200b", "aaaa", "1000"),
+    ]
+)
+MIXED_TEXT = st.lists(PIECES | st.text(st.characters(exclude_categories=["Cs"]), max_size=5))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(MIXED_TEXT.map(" ".join) | MIXED_TEXT.map("".join), min_size=1, max_size=5))
+def test_what_is_trained_is_what_is_predicted(
+    model: Model, predictor: Predictor, texts: list[str]
+) -> None:
+    matrix = model.features().transform([*texts, texts[0] * 500])
+    margins = matrix.astype(np.float64) @ model.weights + model.intercepts
+    labels = predictor.predict([*texts, texts[0] * 500], pa.array(["en"] * (len(texts) + 1)))
+    first = 0
+    for head, classes in HEADS.items():
+        expected = softmax(margins[:, first : first + len(classes)])
+        first += len(classes)
+        if head == "priority":  # rules come on top
+            continue
+        assert labels[f"{head}_score"].to_pylist() == pytest.approx(expected.max(axis=1), abs=1e-4)
+        names = np.array(classes)[expected.argmax(axis=1)]
+        clear = np.sort(expected, axis=1)[:, -2] < expected.max(axis=1) - 1e-4
+        assert np.array(labels[head].to_pylist())[clear].tolist() == names[clear].tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(MIXED_TEXT.map("".join), min_size=2, max_size=6))
+def test_a_text_is_labelled_alike_whatever_stands_beside_it(
+    predictor: Predictor, texts: list[str]
+) -> None:
+    together = predictor.predict(texts).to_pylist()
+    assert together == [predictor.predict([text]).to_pylist()[0] for text in texts]

@@ -187,7 +187,7 @@ volume as (
 shares as (
     select m as metric, cohort_date, 'rated' as cohort, 'answer' as counted, 'desk' as source,
         null as channel, null as product, null as language, team, null as feedback_type,
-        null as age_band,
+        null as age_band, if(m = 'sla', 'first_reply', null) as sla_metric,
         case m when 'nps' then (i % 5) - 1 else 6 + i % 4 end as numerator,
         case m when 'nps' then 8 else 10 end as denominator,
         case m when 'nps' then 6 end as value_sum_squares
@@ -206,10 +206,28 @@ backlog as (
 select *, 'house' as dialect, 'calendar' as clock, numerator / denominator as value
 from (from volume union all by name from shares union all by name from backlog)
 where numerator <> 0 or denominator is not null;
+create or replace table surges as
+select * from (values
+    (date '2026-11-18', 'complaint', 'product', 'Lamp', 230, 300, 0.3, 1e-30, true),
+    (date '2026-11-18', 'feedback', 'product', 'Lamp', 400, 900, 0.3, 1e-20, true),
+    (date '2026-11-17', 'feedback', 'need', 'after_sales', 90, 300, 0.15, 1e-5, true),
+    (date '2026-11-16', 'case', 'team', 'support', 90, 300, 0.15, 1e-5, true),
+    (date '2026-11-18', 'feedback', 'product', 'Kettle K2', 60, 300, 0.2, 0.5, false)
+) t(created_date, counted, dimension, value, k, n, p, p_value, is_alert);
 create or replace view csat as select * from metrics_daily where metric = 'csat';
 create or replace view volume as
 select cohort_date as created_date, product, channel, numerator as record_count
 from metrics_daily where metric = 'volume';
+
+create or replace table metric_parity as
+select source, metric, clock, cause, cause is null as is_match, is_excluded
+from (values
+    ('desk', 'first_reply', 'calendar', null, false, 90),
+    ('desk', 'first_reply', 'calendar', 'private_note', false, 4),
+    ('desk', 'first_reply', 'calendar', 'bot_reply', false, 6),
+    ('desk', 'first_reply', 'calendar', 'unknown', true, 9),
+    ('desk', 'replies', 'calendar', null, false, 100)
+) t(source, metric, clock, cause, is_excluded, n), range(n);
 
 create schema if not exists lake;
 create or replace table lake.run_report (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -12,13 +13,24 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sql"))
 
-from mart_world import AS_OF, World
+from mart_world import AS_OF, World, at, make_settings
 
-from pipelines import aggregate
+from pipelines import aggregate, dbt_project
 from pipelines.errors import HearbackError
 
-TABLES = ("cases", "sla_events", "metrics_daily", "survey_responses", "follow_up_candidates",
+TABLES = ("cases", "sla_events", "metrics_daily", "metric_parity", "survey_responses",
+          "follow_up_candidates", "customers", "orders", "feedback", "quality_control",
+          "metric_records", "surges",
           "intermediate.int_case_statuses")  # fmt: skip
+
+
+POLICIES = [
+    {"name": "chat", "when": {"channel": ["chat"]}, "first_reply": 30},
+    {"name": "low", "when": {"priority": ["low"]}, "clock": "calendar", "total_resolution": 9000},
+    {"name": "standard", "first_reply": {"urgent": 60, "normal": 240}, "next_reply": 600,
+     "periodic_update": 900, "requester_wait": 1500, "agent_work": 300,
+     "clocks": {"agent_work": "calendar"}, "total_resolution": 3000},
+]  # fmt: skip
 
 
 def fill(world: World) -> None:
@@ -27,12 +39,25 @@ def fill(world: World) -> None:
     world.add_event("old", "02 03:00", "agent_reply")
     world.add_status("old", "02 04:00", "new", "solved")
     world.add_case("running", "19 02:00", customer_ref="b")
+    world.add_event("running", "19 03:00", "agent_reply")
+    world.add_event("running", "19 04:00", "customer_message", "customer")
     world.add_case("awaited", "20 11:50", customer_ref="c")
     world.add_case("solved of late", "16 02:00", status="solved", customer_ref="d")
     world.add_status("solved of late", "16 03:00", "new", "solved")
     world.add_case("to be erased", "10 02:00", customer_ref="e")
     world.add_feedback("review", "12 02:00", channel="review")
     world.add_answer("answer", "12 02:00", "csat", 5, case_id="old")
+    add_figure(world, "old", "first_reply", 60, "calendar")
+    add_figure(world, "old", "first_reply", 7, "business")
+    add_figure(world, "solved of late", "first_resolution", 45, "calendar")
+    add_figure(world, "running", "requester_wait", 9, "calendar")
+    world.add_feedback("post", "11 02:00", channel="forum")
+    world.add_answer("to be deleted", "09 02:00", "csat", 1, case_id="old")
+    world.add_answer("of no case", "08 02:00", "nps", 0)
+    world.put("orders", "o", order_id="o", source="support", source_order_id="o",
+              customer_ref="b", ordered_at=at("01 00:00"))  # fmt: skip
+    world.put("customers", "d", customer_ref="d", source="support", source_customer_id="d")
+    world.put("customers", "e", customer_ref="e", source="support", source_customer_id="e")
     for name, mail in (("a", "one"), ("b", "two")):
         world.put("customers", name, customer_ref=name, source="support",
                   source_customer_id=name, email_key=mail)  # fmt: skip
@@ -45,13 +70,35 @@ def change(world: World) -> None:
     world.add_event("old", "02 02:30", "agent_reply")
     world.add_status("old", "20 13:00", "solved", "open")
     world.rows["cases"]["old"] |= {"status": "open", "changed_in": world.version}
+    # Another policy for a case that runs, and a clock that somebody answers.
+    world.add_event("awaited", "20 13:00", "priority_changed", from_value="normal", to_value="low")
+    world.rows["cases"]["awaited"] |= {"priority": "low", "changed_in": world.version}
+    world.add_event("running", "20 15:00", "agent_reply")
     # A new case of a customer whose earlier one was solved this week.
     world.add_case("again", "21 01:00", customer_ref="d")
+    # The figure of a case of which nothing else has changed, and one that is withdrawn.
+    add_figure(world, "solved of late", "first_resolution", 60, "calendar")
+    world.remove("vendor_metrics", "running requester_wait calendar")
     world.add_feedback("review", "12 02:00", channel="review", label={"sentiment": "negative"})
     world.add_answer("answer", "12 02:00", "csat", 5, case_id="old")
     world.add_answer("better answer", "20 14:00", "csat", 1, case_id="old")
     world.put("customers", "b", customer_ref="b", source="support",
               source_customer_id="b", email_key="one")  # fmt: skip
+    # Deleted in the source, and a customer merged into another one.
+    for entity, key in (("feedback", "post"), ("survey_responses", "to be deleted"),
+                        ("survey_responses", "of no case"), ("orders", "o")):  # fmt: skip
+        gone = {"is_excluded": True, "exclusion_reason": "deleted"}
+        row = {k: v for k, v in world.rows[entity][key].items() if k != "changed_in"}
+        world.put(entity, key, **(row | gone))
+    world.put("customers", "d", customer_ref="d", source="support", source_customer_id="d",
+              merged_into="e", is_excluded=True, exclusion_reason="merged")  # fmt: skip
+
+
+def add_figure(world: World, case_id: str, metric: str, value: float, clock: str) -> None:
+    """What the help desk itself says of a case."""
+    key = f"{case_id} {metric} {clock}"
+    world.put("vendor_metrics", key, vendor_metric_id=key, case_id=case_id, source="support",
+              metric=metric, clock=clock, value=value, updated_at=AS_OF)  # fmt: skip
 
 
 def dump(world: World) -> dict[str, list[dict[str, Any]]]:
@@ -69,7 +116,10 @@ def dump(world: World) -> dict[str, list[dict[str, Any]]]:
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
     """The same facts, built day by day and built at once."""
-    stepwise, at_once = (World(tmp_path_factory.mktemp(name)) for name in ("stepwise", "at_once"))
+    stepwise, at_once = (
+        World(tmp_path_factory.mktemp(name), sla_policies=POLICIES)
+        for name in ("stepwise", "at_once")
+    )
     fill(stepwise)
     stepwise.commit()
     stepwise.build()
@@ -92,7 +142,8 @@ def test_day_by_day_equals_at_once(worlds: tuple[World, World], table: str) -> N
 def test_only_touched_cases_are_rebuilt(worlds: tuple[World, World]) -> None:
     stepwise, _ = worlds
     rows = stepwise.query("select case_id from run.touched_cases where is_changed order by all")
-    assert [row["case_id"] for row in rows] == ["again", "new", "old"]
+    changed = [row["case_id"] for row in rows]
+    assert sorted(changed) == ["again", "awaited", "new", "old", "running"]
 
 
 def test_running_twice_changes_nothing(worlds: tuple[World, World]) -> None:
@@ -109,7 +160,7 @@ def test_counts_close_and_erased_rows_leave_the_marts(worlds: tuple[World, World
     world.commit()
     counts = world.build(AS_OF + timedelta(days=1))
     assert [(c.entity, c.count_in, c.count_out) for c in counts] == [
-        ("feedback", 7, 7), ("cases", 6, 6)
+        ("feedback", 8, 8), ("cases", 6, 6)
     ]  # fmt: skip
     assert world.query("select 1 from cases where case_id = 'to be erased'") == []
 
@@ -118,16 +169,14 @@ def test_descriptions_stand_in_the_file_as_comments(worlds: tuple[World, World])
     stepwise, _ = worlds
     bare = stepwise.query(
         "select schema_name, table_name, column_name from duckdb_columns() "
-        "where schema_name = 'main' and not internal and comment is null"
+        "where not internal and comment is null"
     )
     assert bare == []
     tables = stepwise.query(
-        "select table_name, comment from duckdb_tables() where schema_name = 'main' union all "
-        "select view_name, comment from duckdb_views() where schema_name = 'main' and not internal"
+        "select table_name, comment from duckdb_tables() union all "
+        "select view_name, comment from duckdb_views() where not internal"
     )
-    assert [
-        row["table_name"] for row in tables if "One row per" not in (row["comment"] or "")
-    ] == []
+    assert [row["table_name"] for row in tables if "One row" not in (row["comment"] or "")] == []
 
 
 def test_views_work_under_another_name(worlds: tuple[World, World], tmp_path: Path) -> None:
@@ -137,7 +186,7 @@ def test_views_work_under_another_name(worlds: tuple[World, World], tmp_path: Pa
     with duckdb.connect() as con:
         con.execute(f"attach '{copy}' as elsewhere (read_only)")
         rows = con.execute("select count(*) from elsewhere.feedback").fetchall()
-    assert rows == [(8,)]
+    assert rows == [(9,)]
 
 
 def test_interrupted_run_is_followed_by_a_full_one(
@@ -165,7 +214,7 @@ def test_failing_model_is_named_with_its_compiled_sql(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.home.build.parent.mkdir(parents=True)
     with pytest.raises(HearbackError) as caught:
-        aggregate.invoke_dbt(world.home, ["run", "--select", "stg_feedback"])
+        dbt_project.invoke_dbt(world.home, ["run", "--select", "stg_feedback"])
     assert "model stg_feedback (sql/models/staging/stg_feedback.sql) failed" in caught.value.message
     assert "compiled SQL is" in caught.value.message
     assert "\n" not in caught.value.message
@@ -178,6 +227,29 @@ def test_empty_lake_gives_empty_marts(tmp_path: Path) -> None:
     world.build()
     assert world.query("select count(*) as n from cases") == [{"n": 0}]
     assert world.query("select count(*) as n from feedback") == [{"n": 0}]
+
+
+def test_quality_of_the_models_stands_in_the_warehouse(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    measures = [
+        {"head": "need", "language": "zh", "label": "sales", "count": 9, "accuracy": 0.9,
+         "precision": 0.8, "recall": 0.7, "f1": 0.75, "ece": None, "brier": None},
+        {"head": "need", "language": "zh", "label": "macro", "count": 30, "accuracy": 0.85,
+         "precision": 0.8, "recall": 0.8, "f1": 0.8, "ece": 0.02, "brier": 0.3},
+    ]  # fmt: skip
+    for version in ("1.0-old", "1.0-new"):
+        folder = world.home.models / version
+        folder.mkdir(parents=True)
+        metadata = {"model_version": version, "measures": measures}
+        (folder / "metadata.json").write_text(json.dumps(metadata))
+    (world.home.models / "current").write_text("1.0-new\n")
+    world.commit()
+    world.build()
+    rows = world.query("select * from model_quality order by is_current, label desc")
+    assert [row["model_version"] for row in rows] == ["1.0-old"] * 2 + ["1.0-new"] * 2
+    assert [row["is_current"] for row in rows] == [False, False, True, True]
+    assert (rows[0]["example_count"], rows[0]["f1"], rows[0]["ece"]) == (9, 0.75, None)
+    assert (rows[1]["label"], rows[1]["ece"], rows[1]["brier"]) == ("macro", 0.02, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -211,3 +283,82 @@ def test_rules_are_switched_off_and_tuned(tmp_path: Path) -> None:
     rows = world.query("select rule, case_id from follow_up_candidates order by all")
     assert {row["rule"] for row in rows} == {"first_reply_at_risk"}
     assert "awaited" in {row["case_id"] for row in rows}
+
+
+def test_other_service_levels_rebuild_only_the_cases_they_may_judge_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat, low, standard = POLICIES
+    changed = [{**chat, "first_reply": 10}, low, standard]
+
+    def fill_more(world: World) -> None:
+        fill(world)
+        world.add_case("chat", "03 02:00", status="solved", channel="chat")
+        world.add_event("chat", "03 02:20", "agent_reply")
+        world.add_status("chat", "03 03:00", "new", "solved")
+        world.commit()
+
+    stepwise = World(tmp_path / "stepwise", sla_policies=POLICIES)
+    fill_more(stepwise)
+    stepwise.build()
+    modes: list[bool] = []
+    build_marts = aggregate.build_marts
+
+    def watch(run: Any, *, is_full: bool, with_tests: bool = False) -> Any:
+        modes.append(is_full)
+        return build_marts(run, is_full=is_full, with_tests=with_tests)
+
+    monkeypatch.setattr(aggregate, "build_marts", watch)
+    for policies in (changed, [low, standard]):
+        stepwise.settings = make_settings(tmp_path / "stepwise", sla_policies=policies)
+        stepwise.build()
+        at_once = World(tmp_path / f"at_once {len(policies)}", sla_policies=policies)
+        fill_more(at_once)
+        at_once.build()
+        found, wanted = dump(stepwise), dump(at_once)
+        for table in TABLES:
+            assert found[table] == wanted[table], table
+        touched = stepwise.query("select case_id from run.touched_cases where is_changed")
+        assert [row["case_id"] for row in touched] == ["chat"]
+    assert modes == [False, True, False, True]
+    # First it was broken at the tenth minute; then there was no promise to chats of its own.
+    assert stepwise.query("select policy from sla_events where case_id = 'chat'") != []
+
+
+def test_members_and_service_levels_are_no_reason_to_build_all_again(tmp_path: Path) -> None:
+    person = {"name": "Ann", "email": "ann@example.com"}
+
+    def mark(*, policies: list[dict[str, Any]] = POLICIES, **team: Any) -> str:
+        teams = [{"name": "Billing", **team}]
+        settings = make_settings(tmp_path, teams=teams, sla_policies=policies)
+        return aggregate.fingerprint(settings)
+
+    assert mark() == mark(members=[person], lead_email="lead@example.com")
+    assert mark() == mark(policies=[])
+    assert mark() != mark(calendar="berlin")
+    assert mark() != mark(groups=["billing"])
+
+
+def test_an_unchanged_list_and_another_order_of_service_levels() -> None:
+    named = [
+        {"name": name, "when": {"channel": channel, "tag": []}}
+        for name, channel in (("a", ["chat"]), ("b", ["it's"]))
+    ]
+    assert aggregate.list_policy_queries(named, named) == []
+    turned = aggregate.list_policy_queries(named, named[::-1])
+    assert len(turned) == 2
+    assert "channel in ('it''s')" in turned[0]
+
+
+def test_a_level_that_applies_no_more_leaves_the_marts(tmp_path: Path) -> None:
+    world = World(tmp_path, sla_policies=[{"name": "urgent", "when": {"priority": ["urgent"]},
+                                           "first_reply": 60}])  # fmt: skip
+    world.add_case("calmed", "18 02:00", priority="urgent")
+    world.commit()
+    world.build()
+    assert len(world.query("select 1 from sla_events")) == 1
+    world.rows["cases"]["calmed"] |= {"priority": "low", "changed_in": world.version}
+    world.commit()
+    world.build()
+    assert world.query("select 1 from sla_events") == []
+    assert world.case("calmed")["sla_breached"] is None

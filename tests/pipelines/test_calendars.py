@@ -14,6 +14,7 @@ from pipelines.calendars import (
     add_business_minutes,
     count_business_minutes,
     expand_calendar,
+    expand_without,
     slice_hours,
 )
 from pipelines.errors import HearbackError
@@ -218,3 +219,23 @@ def test_hours_of_the_calendar_count_the_same(
     )
     before = np.array([first], "datetime64[us]") - np.timedelta64(5, "D")
     assert counted == pytest.approx(float(count_business_minutes(before, instant, table)[0]))
+
+
+def test_what_someone_has_who_forgot_holidays_or_summer_time() -> None:
+    berlin = Calendar(
+        name="b", time_zone="Europe/Berlin", hours=OFFICE, closed=[date(2026, 7, 1)]
+    )  # 1 July is a Wednesday, in summer time
+    found = dict(expand_without([berlin], date(2026, 6, 1), date(2026, 7, 10)))
+    start, end = instants("2026-07-01T00:00"), instants("2026-07-01T08:00")
+    assert list(found) == ["holiday", "dst"]
+    # Open from 07:00 UTC; by standard time from 08:00, so that nothing of it has passed by then.
+    assert count_business_minutes(start, end, found["holiday"])[0] == 60
+    assert count_business_minutes(start, end, found["dst"])[0] == 0
+    start, end = instants("2026-07-02T00:00"), instants("2026-07-02T09:00")
+    assert count_business_minutes(start, end, found["holiday"])[0] == 120
+    assert count_business_minutes(start, end, found["dst"])[0] == 60
+
+
+def test_nothing_forgotten_where_there_is_nothing_to_forget() -> None:
+    shanghai = Calendar(name="s", time_zone="Asia/Shanghai", hours=OFFICE)
+    assert expand_without([shanghai], date(2026, 6, 1), date(2026, 7, 10)) == []

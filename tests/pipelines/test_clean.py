@@ -63,6 +63,9 @@ def test_facts_have_exactly_the_declared_schemas(world: World) -> None:
             "customers": [{"source_customer_id": "u1"}],
             "orders": [{"source_order_id": "o1", "ordered_at": at("05 10:00")}],
             "agents": [AGENT],
+            "vendor_metrics": [
+                {"source_case_id": "c1", "metric": "first_reply", "clock": "calendar"}
+            ],
         }
     )
     world.clean()
@@ -529,6 +532,8 @@ def test_orders_and_agents(world: World) -> None:
     [
         ({"tags": ["Spam"]}, "spam"),
         ({"tags": ["out_of_office"]}, "auto_reply"),
+        ({"tags": ["bounced_mail"]}, "bounce"),
+        ({"tags": ["bulk_mail"]}, "bulk"),
         ({"body": "测试一下"}, "test"),
         ({"body": " "}, "empty"),
         ({"body": None, "rating": 5, "rating_max": 5}, None),

@@ -7,28 +7,31 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, datetime
 from html.parser import HTMLParser
-from math import comb
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from openpyxl import load_workbook
 
-from pipelines import deliver, follow_up, publish, tasks
+from pipelines import deliver, follow_up, publish, task_store, tasks
 from pipelines.context import Run, StepCount, record_step
+from pipelines.dbt_project import SQL_FOLDER
+from pipelines.entities import VENDOR_METRIC_NAMES
 from pipelines.errors import HearbackError
 from pipelines.report import numbers
-from pipelines.report.lists import COLUMNS, name_files
+from pipelines.report.lists import COLUMNS, ListInfo, ListJob, name_files, start_lists
 from pipelines.report.numbers import nps_share, wilson_share
 from pipelines.report.page import format_minutes
 from pipelines.report.words import load_words
 from pipelines.settings import Settings
 from pipelines.storage import Home
 from tests.pipelines.follow_up_world import (
+    CONFIG,
     candidate,
     list_candidates,
     make_run,
@@ -38,6 +41,7 @@ from tests.pipelines.follow_up_world import (
 )
 
 HOSTILE = '=HYPERLINK("http://evil.example","click")'
+POPEN = subprocess.Popen
 SCRIPT = "<script>alert(1)</script>\x00\x0b\u202e"
 
 
@@ -122,11 +126,38 @@ def test_row_shows_what_a_lead_works_from(english: Run) -> None:
     assert (row["Status"], row["Owner"]) == ("open", "Bo")
 
 
-def test_most_urgent_and_earliest_due_come_first(english: Run) -> None:
+def test_most_urgent_and_gravest_come_first(english: Run) -> None:
     rows = read_rows(out(english, "follow_ups", "售后.csv"))
     rank = ["urgent", "high", "normal", "low"]
-    order = [(rank.index(row["Priority"]), row["Due"]) for row in rows]
+    # The rule gives the later ones, which it numbers, the greater score.
+    order = [(rank.index(row["Priority"]), -int(row["Reason"].split()[5])) for row in rows]
     assert order == sorted(order)
+    assert len(order) >= 3
+
+
+def test_list_tells_what_exceeds_today(tmp_path: Path) -> None:
+    """Who has room for one task a day got two by and by: the second waits until it is begun."""
+    settings = make_settings(tmp_path)
+    publish_world(settings, list_candidates())
+    config = CONFIG.replace("daily_capacity = 4", "daily_capacity = 1")
+    smaller = make_settings(
+        tmp_path, config=config.replace("daily_capacity = 2", "daily_capacity = 1")
+    )
+    run = make_run(smaller)
+    deliver.run(run)
+    rows = read_rows(out(run, "follow_ups", "support.csv"))
+    assert [row["When"] for row in rows] == ["today", "today", *["later"] * (len(rows) - 2)]
+    assert sorted(row["Owner"] for row in rows[:2]) == ["An", "Bo"]
+    last = next(row for row in reversed(rows) if row["Owner"])
+    with task_store.write_tasks(run.home.tasks) as (store, revision):
+        store.execute(
+            "update tasks set status = 'in_progress', revision = ? where task_id = ?",
+            (revision, last["Task id"]),
+        )
+    for step in (follow_up, publish, deliver):
+        step.run(run)
+    plan = {row["Task id"]: row["When"] for row in read_rows(out(run, "follow_ups", "support.csv"))}
+    assert (last["When"], plan[last["Task id"]]) == ("later", "today")
 
 
 def test_csv_begins_with_a_byte_order_mark(english: Run) -> None:
@@ -157,14 +188,14 @@ def test_sheet_is_laid_out_to_work_from(english: Run) -> None:
     sheet = book.worksheets[0]
     assert book.sheetnames == ["Follow-ups", "Read me", "values"]
     assert book["values"].sheet_state == "hidden"
-    assert sheet.freeze_panes == "C2"
-    assert sheet.auto_filter.ref == "A1:S8"
+    assert sheet.freeze_panes == "D2"
+    assert sheet.auto_filter.ref == "A1:T8"
     assert sheet.page_setup.orientation == "landscape"
     assert sheet.sheet_properties.pageSetUpPr is not None
     assert sheet.sheet_properties.pageSetUpPr.fitToPage  # one page wide, as long as it takes
     assert sheet.page_setup.fitToHeight == 0
     assert sheet.print_title_rows == "$1:$1"
-    assert sheet.column_dimensions["R"].hidden
+    assert sheet.column_dimensions["S"].hidden
     assert sheet.conditional_formatting
 
 
@@ -175,13 +206,13 @@ def test_sheet_has_drop_downs(english: Run) -> None:
         for rule in book.worksheets[0].data_validations.dataValidation
     }
     values = book["values"]
-    assert found["M2:M8"] == "values!$A$1:$A$2"
+    assert found["N2:N8"] == "values!$A$1:$A$2"
     assert [values["A1"].value, values["A2"].value] == ["An", "Bo"]
     assert [values.cell(n, 2).value for n in range(1, 6)] == [
         "open", "in progress", "done", "snoozed", "cancelled",
     ]  # fmt: skip
-    assert found["N2:N8"] == "values!$B$1:$B$5"
-    assert "P2:P8" in found
+    assert found["O2:O8"] == "values!$B$1:$B$5"
+    assert "Q2:Q8" in found
 
 
 def test_same_tasks_give_the_same_bytes(english: Run) -> None:
@@ -301,6 +332,21 @@ def test_views_that_are_not_there_are_left_out(english: Run) -> None:
     assert names == {"csat.csv", "volume.csv"}
 
 
+def test_lists_stand_in_a_csv_file_with_commas_between_their_parts(tmp_path: Path) -> None:
+    run = publish_world(make_settings(tmp_path), [])
+    with duckdb.connect(str(run.home.warehouse)) as con:
+        con.execute(
+            "create table quality_control as select 'ann' as member, ['bob', '=1+1'] as alike "
+            "union all select 'bob', [] union all select 'eve', null"
+        )
+    deliver.run(run)
+    rows = read_rows(out(run, "metrics", "quality_control.csv"))
+    assert [row["alike"] for row in rows] == ["bob, =1+1", "", ""]
+    assert pq.read_table(out(run, "metrics", "quality_control.parquet"))["alike"][0].as_py() == [
+        "bob", "=1+1",
+    ]  # fmt: skip
+
+
 # report ---------------------------------------------------------------------------------------
 
 
@@ -367,8 +413,32 @@ def test_charts_say_in_words_what_they_show(report: str) -> None:
 
 def test_report_tells_of_surge_failure_and_quarantine(report: str) -> None:
     assert "Lamp: 230 complaints on 2026-11-18" in report
+    assert "Need: after-sales: 90 messages on 2026-11-17" in report
     assert "created_at_unreadable: 4" in report
     assert "Not everything was read" in report
+
+
+def test_report_holds_our_figures_against_the_help_desks(report: str) -> None:
+    rows = re.findall(r"<tr><td>desk</td>.*?</tr>", report)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    assert cells[-2:] == [
+        ["desk", "first reply", "calendar", "100", "90 %",
+         "bots counted: 6; private notes counted: 4"],
+        ["desk", "replies", "calendar", "100", "100 %", '<span class="soft">none</span>'],
+    ]  # fmt: skip
+    assert "unknown: 9" not in report  # of excluded cases
+
+
+def test_every_cause_and_metric_has_its_words() -> None:
+    model = yaml.safe_load(
+        (SQL_FOLDER / "models/marts/metric_parity.yml").read_text(encoding="utf-8")
+    )
+    (cause,) = [column for column in model["models"][0]["columns"] if column["name"] == "cause"]
+    causes = cause["data_tests"][0]["accepted_values"]["arguments"]["values"]
+    for language in ("en", "zh"):
+        words = load_words("report", language)
+        assert set(words["parity_causes"]) == set(causes)
+        assert set(words["parity_metrics"]) == {*VENDOR_METRIC_NAMES} - {"handling"}
 
 
 CHROMIUM = shutil.which("chromium")
@@ -410,6 +480,7 @@ def test_report_in_chinese(chinese: Run) -> None:
     text = out(chinese, "report", "index.html").read_text(encoding="utf-8")
     assert '<html lang="zh-CN">' in text
     assert "今天要做什么" in text
+    assert "计入机器人: 6" in text
     assert "What" not in re.sub(r"<style>.*?</style>", "", text, flags=re.S)
 
 
@@ -443,44 +514,44 @@ def test_nps_interval() -> None:
     assert nps_share(0, 0, 0) is None
 
 
-def make_complaints(counts: dict[str, tuple[float, float]]) -> duckdb.DuckDBPyConnection:
-    """metrics_daily with, by product, complaints a day before the last and on the last day."""
+def make_surges(*rows: tuple[str, str, str, str, float, bool]) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect()
     con.execute(
-        "create table metrics_daily (metric varchar, counted varchar, feedback_type varchar, "
-        "cohort_date date, product varchar, numerator double)"
+        "create table surges (created_date date, counted varchar, dimension varchar, "
+        "value varchar, p_value double, is_alert boolean, k bigint default 30, "
+        "n bigint default 100, p double default 0.1)"
     )
-    last = date(2026, 11, 18)
-    for product, (usual, today) in counts.items():
-        days = [(last - timedelta(days=n), usual) for n in range(1, 29)] + [(last, today)]
-        con.executemany(
-            "insert into metrics_daily values ('volume', 'feedback', 'complaint', ?, ?, ?)",
-            [[day, product, count] for day, count in days],
-        )
+    con.executemany(
+        "insert into surges (created_date, counted, dimension, value, p_value, is_alert) "
+        "values (?, ?, ?, ?, ?, ?)",
+        [list(row) for row in rows],
+    )
     return con
 
 
-def test_surge_is_found_and_chance_is_the_binomial_tail() -> None:
-    con = make_complaints({"Lamp": (2, 20), "Kettle": (6, 6), "Cup": (2, 2)})
+def test_each_surge_is_told_once_the_least_likely_first() -> None:
+    con = make_surges(
+        ("2026-11-18", "feedback", "product", "Lamp", 1e-9, True),
+        ("2026-11-18", "complaint", "product", "Lamp", 1e-7, True),
+        ("2026-11-17", "complaint", "product", "Lamp", 1e-7, True),
+        ("2026-11-17", "case", "team", "Billing", 1e-8, True),
+        ("2026-11-18", "feedback", "need", "sales", 0.2, False),
+        ("2026-11-16", "feedback", "channel", "chat", 1e-9, True),
+        ("2026-11-19", "feedback", "channel", "email", 1e-9, True),
+    )
     day, found = numbers.find_surges(con, date(2026, 11, 18))
     assert day == date(2026, 11, 18)
-    assert [surge.product for surge in found] == ["Lamp"]
-    assert (found[0].count, found[0].total) == (20, 28)
-    p = (56 + 1) / (280 + 1)
-    tail = sum(comb(28, i) * p**i * (1 - p) ** (28 - i) for i in range(20, 29))
-    assert found[0].chance == pytest.approx(tail)
+    assert [(surge.counted, surge.value, surge.day.day) for surge in found] == [
+        ("case", "Billing", 17),
+        ("complaint", "Lamp", 18),
+    ]
+    assert (found[0].share, found[0].usual) == (0.3, 0.1)
 
 
-@pytest.mark.parametrize(
-    "counts",
-    [
-        {"Lamp": (2, 2), "Kettle": (6, 6)},
-        {"Lamp": (0, 4), "Kettle": (50, 50)},  # too few to speak of
-        {"Lamp": (10, 12), "Kettle": (10, 9)},
-    ],
-)
-def test_usual_days_are_no_surge(counts: dict[str, tuple[float, float]]) -> None:
-    assert numbers.find_surges(make_complaints(counts), date(2026, 11, 18))[1] == []
+def test_day_without_alert_is_named() -> None:
+    con = make_surges(("2026-11-18", "feedback", "need", "sales", 0.2, False))
+    assert numbers.find_surges(con, date(2026, 11, 20)) == (date(2026, 11, 18), [])
+    assert numbers.find_surges(con, date(2026, 11, 17)) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -489,3 +560,31 @@ def test_usual_days_are_no_surge(counts: dict[str, tuple[float, float]]) -> None
 )
 def test_durations_are_readable(minutes: float | None, text: str) -> None:
     assert format_minutes(minutes, load_words("report", "en")) == text
+
+
+def test_what_stops_the_writing_process_stops_the_delivery(tmp_path: Path) -> None:
+    info = ListInfo("Care", "2026-11-20", "UTC", datetime(2026, 11, 20), "en", ("Ann",))
+    job = ListJob(str(tmp_path / "none.arrow"), str(tmp_path / "care"), ("csv",), info)
+    with start_lists([job], tmp_path) as wait, pytest.raises(HearbackError, match=r"none\.arrow"):
+        wait()
+
+
+def test_a_delivery_that_fails_leaves_no_process_and_no_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = publish_world(make_settings(tmp_path), [candidate()])
+    begun: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        begun.append(POPEN(*arguments, **options))
+        return begun[-1]
+
+    def fail(*_: Any) -> None:
+        raise HearbackError("no report today")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(deliver, "deliver_report", fail)
+    with pytest.raises(HearbackError, match="no report today"):
+        deliver.run(run)
+    assert [process.poll() is not None for process in begun] == [True]
+    assert list(run.home.out("follow_ups", run.date).iterdir()) == []

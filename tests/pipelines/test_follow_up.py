@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ from pipelines.task_store import erase_customer, open_store, to_micros, write_ta
 from pipelines.task_tables import read_replies
 from pipelines.tasks import complete_task
 from tests.pipelines.follow_up_world import (
+    CONFIG,
     NOW,
     candidate,
     make_run,
@@ -331,7 +333,7 @@ def owners(settings: Settings) -> dict[str | None, int]:
 def test_members_take_no_more_than_their_capacity(settings: Settings) -> None:
     count = merge(settings, [candidate(case_id=f"c{n}") for n in range(10)])
     assert owners(settings) == {"An": 4, "Bo": 2, None: 4}
-    assert "4 tasks of team 'support' have no owner: no room left today" in str(count.detail)
+    assert "4 tasks of team 'support' without an owner: no room left today" in str(count.detail)
 
 
 def test_tasks_of_one_case_go_to_one_person(settings: Settings) -> None:
@@ -375,6 +377,27 @@ def test_only_those_who_speak_the_language_get_it(settings: Settings) -> None:
     assert owners(settings) == {"An": 4, None: 2}
 
 
+def test_who_is_off_today_gets_nothing(tmp_path: Path) -> None:
+    """Bo works on Thursdays only, by a calendar of their own."""
+    config = CONFIG.replace("daily_capacity = 2 }", 'daily_capacity = 2, calendar = "thursdays" }')
+    calendar = '[[calendars]]\nname = "thursdays"\ntime_zone = "Asia/Shanghai"\n'
+    extra = calendar + '[calendars.hours]\nthursday = ["09:00-12:00"]\n'
+    settings = make_settings(tmp_path, extra, config)
+    rows = [candidate(case_id=f"c{n}") for n in range(10)]
+    merge(settings, rows)
+    assert owners(settings) == {"An": 4, None: 6}
+    merge(settings, rows, NOW + DAY, "r2")
+    assert owners(settings) == {"An": 8, "Bo": 2}
+
+
+def test_nobody_gets_work_on_a_day_off_of_all(settings: Settings) -> None:
+    count = merge(settings, [candidate()], NOW + 4 * DAY)
+    assert owners(settings) == {None: 1}
+    assert "1 task of team 'support' without an owner: nobody there works today" in str(
+        count.detail
+    )
+
+
 def test_room_comes_back_the_next_day(settings: Settings) -> None:
     rows = [candidate(case_id=f"c{n}") for n in range(10)]
     merge(settings, rows)
@@ -411,8 +434,8 @@ def test_work_of_one_who_left_is_given_to_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "warning"),
     [
-        ({"team": "nowhere"}, "belong to team 'nowhere', which is not in the configuration"),
-        ({"team": None, "need": "sales"}, "have no team"),
+        ({"team": "nowhere"}, "of team 'nowhere', which is not in the configuration"),
+        ({"team": None, "need": "sales"}, "without a team"),
         ({"language": "ja"}, "nobody there speaks 'ja'"),
     ],
 )
@@ -443,6 +466,26 @@ def test_reply_is_in_the_customers_language(settings: Settings) -> None:
     replies = {row[0]: row[1] for row in read_tasks(settings, "language, suggested_reply")}
     assert "您好" in replies["zh"]
     assert replies["fr"].isascii()
+
+
+@pytest.mark.parametrize(
+    ("languages", "expected"),
+    [
+        ('["en", "zh"]', {"zh": "zh", "en": "en", "fr": "en"}),
+        ('["zh", "en"]', {"zh": "zh", "en": "en", "fr": "zh"}),
+        ('["en"]', {"zh": "en", "en": "en", "fr": "en"}),
+        ('["fr", "zh"]', {"zh": "zh", "en": "zh", "fr": "zh"}),
+        ('["fr"]', {"zh": "en", "en": "en", "fr": "en"}),
+    ],
+)
+def test_reply_is_in_a_language_of_the_project(
+    tmp_path: Path, languages: str, expected: dict[str, str]
+) -> None:
+    config = CONFIG.replace("[project]\n", f"[project]\nlanguages = {languages}\n")
+    settings = make_settings(tmp_path, config=config)
+    merge(settings, [candidate(language=name, case_id=f"c-{name}") for name in expected])
+    replies = dict(read_tasks(settings, "language, suggested_reply"))
+    assert {name: "zh" if "您好" in reply else "en" for name, reply in replies.items()} == expected
 
 
 def test_every_rule_has_a_reply_in_both_languages() -> None:
@@ -490,6 +533,38 @@ def test_erased_customer_leaves_the_tables(settings: Settings) -> None:
     assert {row[0] for row in read_build(settings, "select task_id from follow_up_events")} == {
         row[0] for row in read_tasks(settings, "task_id")
     }
+
+
+def test_a_store_made_anew_replaces_what_the_tables_held(settings: Settings) -> None:
+    merge(settings, [candidate(reason="old"), candidate(case_id="c2", reason="old")])
+    for path in Home(settings).tasks.parent.glob(f"{Home(settings).tasks.name}*"):
+        path.unlink()
+    merge(settings, [candidate(reason="new"), candidate(case_id="c2", reason="new")], run_id="r2")
+    assert read_tasks(settings, "reason, revision") == [("new", 1), ("new", 1)]
+    assert {row[0] for row in read_build(settings, "select run_id from follow_up_events")} == {"r2"}
+
+
+def test_a_store_from_a_backup_replaces_what_came_after_it(settings: Settings) -> None:
+    store = Home(settings).tasks
+    merge(settings, [candidate(), candidate(case_id="c2")])
+    shutil.copy(store, kept := store.with_name("kept"))
+    set_state(settings, "status = 'done'", "case_id = 'c2'")
+    merge(settings, [candidate(), candidate(case_id="c2")], NOW, "r2")
+    assert sorted(read_tasks(settings, "status")) == [("done",), ("open",)]
+    for path in store.parent.glob(f"{store.name}*"):
+        path.unlink()
+    shutil.copy(kept, store)
+    for _ in range(3):  # its revisions count on, past what the tables have seen
+        set_state(settings, "outcome = 'called'", "case_id <> 'c2'")
+    merge(settings, [candidate(), candidate(case_id="c2")], NOW, "r3")
+    assert read_tasks(settings, "status") == [("open",), ("open",)]
+
+
+def test_an_erased_task_leaves_the_tables_when_as_many_have_come(settings: Settings) -> None:
+    merge(settings, [candidate(), candidate(case_id="c2", customer_id="u2")])
+    assert erase_customer(Home(settings).tasks, ["u1"]) == 1
+    merge(settings, [candidate(case_id=c, customer_id="u2") for c in ("c2", "c3")], NOW, "r2")
+    assert sorted(read_tasks(settings, "case_id")) == [("c2",), ("c3",)]
 
 
 def test_history_cannot_be_rewritten(settings: Settings) -> None:

@@ -335,7 +335,7 @@ def start(self, name, command, **options):
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     print(started(self, name, command, **options).pid, flush=True)
 launcher.Programs.start = start
-with launcher.start_airflow(load_settings(sys.argv[1]), is_scheduled=True, tell=lambda text: None):
+with launcher.start_airflow(load_settings(sys.argv[1]), is_scheduled=False, tell=lambda text: None):
     pass
 """
 
@@ -425,6 +425,30 @@ def test_airflow_is_handed_over_ready_and_taken_down_after(
         os.kill(pid, 0)
     with start_airflow(settings, is_scheduled=False, tell=told.append):
         pass
+
+
+@pytest.mark.parametrize(
+    ("is_scheduled", "expected"),
+    [
+        (True, ["api-server", "dag-processor", "ready", "scheduler"]),
+        (False, ["api-server", "dag-processor", "scheduler", "ready"]),
+    ],
+)
+def test_schedules_begin_when_tasks_can_be_heard(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, is_scheduled: bool, expected: list[str]
+) -> None:
+    seen: list[str] = []
+
+    def wait(airflow: EmbeddedAirflow, programs: Programs, began: datetime) -> AirflowApi:
+        seen.append("ready")
+        return AirflowApi(airflow, programs)
+
+    monkeypatch.setattr(Programs, "start", lambda self, name, command, **_: seen.append(name))
+    monkeypatch.setattr(EmbeddedAirflow, "migrate", lambda self: None)
+    monkeypatch.setattr(launcher, "wait_ready", wait)
+    with start_airflow(settings, is_scheduled=is_scheduled, tell=lambda text: None):
+        pass
+    assert seen == expected
 
 
 def test_what_goes_wrong_meanwhile_ends_the_start(

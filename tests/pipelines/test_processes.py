@@ -34,6 +34,8 @@ if os.fork() == 0:
 time.sleep(60)
 """
 STARTER = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
 import os, sys, time
 from pathlib import Path
 from pipelines.processes import Programs

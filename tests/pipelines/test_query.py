@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from pipelines.errors import HearbackError, UsageError
-from pipelines.query import run_query
+from pipelines.query import read_question, run_query
 from pipelines.settings import Settings
 from pipelines.storage import Home
 from tests.pipelines.follow_up_world import make_settings
@@ -120,3 +120,15 @@ def test_unknown_format_names_the_nearest(settings: Settings) -> None:
 def test_nothing_published_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(HearbackError, match="run 'hearback run' first"):
         ask(make_settings(tmp_path), "select 1")
+
+
+def test_a_question_may_stand_in_a_file(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "question.sql"
+    path.write_text("-- How many? 多少？\nselect count(*) as n from follow_up_tasks\n", "utf-8")
+    assert ask(settings, read_question(str(path))) == "n\n3\n"
+    assert read_question("select 'x.sql' as name") == "select 'x.sql' as name"
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read \\(No such file"):
+        read_question(str(tmp_path / "none.sql"))

@@ -4,11 +4,14 @@ import re
 from datetime import date, datetime, time
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.marks import mark_personal
 from pipelines.redaction import (
+    CANDIDATE,
     KINDS,
     id_card_holds,
     luhn_holds,
@@ -189,3 +192,20 @@ def test_any_text_keeps_all_but_what_is_tagged(text: str) -> None:
 @given(st.text(alphabet="0123456789 -+().@a：.，＠１２", max_size=80))
 def test_arrays_agree_with_single_texts(text: str) -> None:
     assert redact_texts(pa.array([text]))[0].as_py() == redact_text(text)
+
+
+_PYTHON_CANDIDATE = re.sub(r"\\x\{([0-9a-f]+)\}", lambda m: chr(int(m[1], 16)), CANDIDATE)
+
+
+@settings(max_examples=300)
+@given(
+    st.one_of(
+        st.from_regex(_PYTHON_CANDIDATE),
+        st.text("0123456789 .:-+()（）０９．＠@abfxt]好–"),
+    )
+)
+def test_the_quick_look_misses_no_candidate(text: str) -> None:
+    text = text.replace("\x00", "")
+    texts = pa.array([text])
+    if pc.match_substring_regex(texts, CANDIDATE)[0].as_py():
+        assert mark_personal(texts).tolist() == [True]

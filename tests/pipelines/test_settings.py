@@ -24,8 +24,20 @@ WRONG = [
     ('[[sources]]\nname = "A b"\nkind = "csv"\n', r":2: sources\.0\.name: .*\(got 'A b'\)"),
     ('[[sources]]\nname = "a"\nkind = "csv"\n\n[[sources]]\nname = "a"\nkind = "csv"\n', "source 'a' is defined twice"),  # noqa: E501
     ('[project]\nhome = "data\n', "not valid TOML"),
-    ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nhours = { monday = ["09:00-12:00", "11:00-13:00"] }\n', "intervals overlap"),  # noqa: E501
+    ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nhours = { monday = ["09:00-12:00", "11:00-13:00"] }\n', "hearback.toml:4: calendars.0.hours: monday: intervals overlap or are out of order: '09:00-12:00' and '11:00-13:00'"),  # noqa: E501
+    ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nhours = { monday = ["22:00-06:00"] }\n', "goes over midnight, which an interval may not; write \"22:00-24:00\" there and \"00:00-06:00\" on the next day"),  # noqa: E501
+    ('[[calendars]]\nname = "cn"\ntime_zone = "Asia/Shangai"\n', "hearback.toml:3: calendars.0.time_zone: 'Asia/Shangai' is not an IANA time zone; did you mean 'Asia/Shanghai'?"),  # noqa: E501
+    ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nclosed = [2026-10-01, 2026-10-02, 2026-10-01]\n', "hearback.toml:4: calendars.0.closed: 2026-10-01 is listed twice"),  # noqa: E501
+    ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nclosed = [2026-10-01]\nopen = [2026-10-01]\n', "2026-10-01 is listed under 'closed' and under 'open'"),  # noqa: E501
+    ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nmake_up_hours = "mon"\n', "'mon' is not a weekday"),  # noqa: E501
+    ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nmake_up_days = true\nhours = { friday = ["09:00-12:00"] }\n', "make-up workdays take the hours of monday, which has none"),  # noqa: E501
+    ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nhours = { monday = ["09:00-12:00"] }\nvalid_from = 2026-01-01\n[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nvalid_from = 2026-01-01\n', "hearback.toml:9: calendars.1.valid_from: calendar 'cn' has two versions with valid_from 2026-01-01"),  # noqa: E501
+    ('[[calendars]]\nname = "us"\ntime_zone = "UTC"\nhours = { monday = ["09:00-12:00"] }\n[[calendars]]\nname = "cn"\ntime_zone = "UTC"\n', "hearback.toml:6: calendars.1.name: calendar 'cn' is never open"),  # noqa: E501
     ('[[calendars]]\nname = "cn"\ntime_zone = "UTC"\nhours = { montag = ["09:00-12:00"] }\n', "'montag' is not a weekday"),  # noqa: E501
+    ('[[sla_policies]]\nname = "p"\nfirst_reply = { hihg = 60 }\n', "hearback.toml:3: sla_policies.0.first_reply.hihg: 'hihg' is not known, did you mean 'high'\\?; use urgent, high, normal, low"),  # noqa: E501
+    ('[[sla_policies]]\nname = "p"\nfirst_reply = 0\n', "greater than 0"),
+    ('[[sla_policies]]\nname = "p"\nnext_replies = 60\n', "did you mean 'next_reply'"),
+    ('[[teams]]\nname = "Billing"\n[[sla_policies]]\nname = "p"\nwhen = { team = ["Biling"] }\nfirst_reply = 60\n', "hearback.toml:5: sla_policies.0.when.team: team 'Biling' is not defined, did you mean 'Billing'\\?; teams are: Billing"),  # noqa: E501
     ('[[teams]]\nname = "t"\ncalendar = "chna"\n[[calendars]]\nname = "china"\ntime_zone = "UTC"\n', "calendar 'chna' is not defined, did you mean 'china'"),  # noqa: E501
 ]  # fmt: skip
 

@@ -110,22 +110,29 @@ def test_follow_ups_and_headlines_come_from_the_published_warehouse(run: Run) ->
         con.execute(
             """
             create table cases as select * from (values
-                (timestamptz '2026-03-02 08:00+00', timestamptz '2026-03-01 08:00+00', false,
-                    'open', 30.0),
-                (timestamptz '2026-03-02 08:00+00', timestamptz '2026-02-20 08:00+00', false,
-                    'solved', 90.0),
-                (timestamptz '2026-03-02 08:00+00', timestamptz '2026-02-20 08:00+00', true,
-                    'open', 9999.0),
-                (timestamptz '2026-03-02 08:00+00', timestamptz '2025-01-01 08:00+00', false,
-                    'hold', 9999.0)
-            ) as t (as_of, opened_at, is_excluded, status, first_reply_minutes);
+                (timestamptz '2026-03-01 08:00+00', false, 30.0),
+                (timestamptz '2026-02-20 08:00+00', false, 90.0),
+                (timestamptz '2026-02-20 08:00+00', true, 9999.0),
+                (timestamptz '2025-01-01 08:00+00', false, 9999.0),
+                (timestamptz '2026-03-03 08:00+00', false, 9999.0)
+            ) as t (opened_at, is_excluded, first_reply_minutes);
             create schema run;
             create table run.current as select timestamptz '2026-03-02 08:00+00' as as_of;
-            create table feedback as
-                select false as is_excluded, timestamptz '2026-03-01 08:00+00' as created_at
-                from range(3);
-            create table metrics_daily as select 'csat' as metric, 'house' as dialect,
-                date '2026-03-01' as cohort_date, 5.0 as numerator, 10.0 as denominator;
+            create table metrics_daily as select
+                * replace (numerator::double as numerator, denominator::double as denominator),
+                'house' as dialect, null as feedback_type, null as channel, null as language,
+                '0-1 days' as age_band, null::double as value_sum_squares, null as sla_metric
+            from (values
+                ('csat', 'answer', date '2026-03-01', 5.0, 10.0),
+                ('csat', 'answer', date '2026-03-03', 7.0, 7.0),
+                ('csat', 'answer', date '2026-02-02', 7.0, 7.0),
+                ('volume', 'feedback', date '2026-03-02', 2.0, null),
+                ('volume', 'feedback', date '2026-02-03', 1.0, null),
+                ('volume', 'feedback', date '2026-03-03', 9.0, null),
+                ('volume', 'case', date '2026-03-02', 9.0, null),
+                ('backlog', 'case', date '2026-02-28', 8.0, null),
+                ('backlog', 'case', date '2026-03-01', 2.0, null)
+            ) as t (metric, counted, cohort_date, numerator, denominator);
             create table follow_up_tasks as select * from (values
                 ('Care', 'urgent', 'open'), ('Care', 'low', 'in_progress'),
                 ('Care', 'high', 'done'), (null, 'high', 'open')
@@ -136,11 +143,21 @@ def test_follow_ups_and_headlines_come_from_the_published_warehouse(run: Run) ->
     lines = [line.split() for line in told.splitlines()]
     assert ["Care", "2", "1", "0", "0", "1"] in lines
     assert ["(no", "team)", "1", "0", "1", "0", "0"] in lines
-    assert "volume       3 pieces of feedback, 2 cases" in told
+    assert "28 days to 2026-03-02" in told
+    assert "volume       3 pieces of feedback, 2 cases opened" in told
     assert "CSAT         50.0% of 10 ratings (95 %: 23.7% to 76.3%)" in told
     assert "first reply  60 min (median)" in told
-    assert "backlog      2 cases are open now" in told
+    assert "backlog      2 cases were open at the end of the last full day" in told
     assert str(warehouse) in told
+
+
+def test_warnings_of_the_steps_are_told_once(run: Run) -> None:
+    text = "1 tasks made; warning: a later day was merged already; warning: nobody speaks zh"
+    record(run, StepCount("follow_up", entity="a", detail=text))
+    told = tell(run)
+    assert told.count("! a later day was merged already") == 1
+    assert told.count("! nobody speaks zh") == 1
+    assert "1 tasks made" not in told
 
 
 @pytest.mark.parametrize(

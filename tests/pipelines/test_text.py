@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import re
 import time
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.text import (
+    _AUTO_REPLY,
+    _AUTO_REPLY_BIT,
+    _LINK_BIT,
+    _LINKS,
+    _NEEDS_CLEANING,
+    _SPAM,
+    _SPAM_BIT,
+    _find_unclean,
+    _reason_words,
     clean_line,
     clean_lines,
     clean_text,
@@ -90,6 +101,8 @@ def test_arrays_turn_empty_texts_into_null() -> None:
 
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=120))
+@example("\U0002f800")  # NFC makes another ideograph of it
+@example("e\u0301 \U0002f800")
 def test_the_scan_of_arrays_misses_nothing(text: str) -> None:
     assert clean_texts(pa.array([text]))[0].as_py() == (clean_text(text) or None)
 
@@ -140,6 +153,9 @@ def test_normal_form_of_an_array_is_that_of_its_texts(texts: list[str | None]) -
         (None, "I tested the lamp and it does not work", None),
         ("Automatic reply: your order", "hello", "auto_reply"),
         ("自动回复：你好", None, "auto_reply"),
+        ("Undeliverable: your order", "The mailbox is full", "auto_reply"),
+        ("Undelivered Mail Returned to Sender", "The mailbox is full", "auto_reply"),
+        ("Undelivered parcel", "Order 7 has not come", None),
         (None, "I am currently out of the office until Monday", "auto_reply"),
         (None, "I took it out of the box and it broke", None),
         (None, None, "empty"),
@@ -151,3 +167,37 @@ def test_normal_form_of_an_array_is_that_of_its_texts(texts: list[str | None]) -
 def test_what_is_no_feedback(title: str | None, body: str | None, expected: str | None) -> None:
     found = find_reasons(pa.array([title], pa.string()), pa.array([body], pa.string()))
     assert found.to_pylist() == [expected]
+
+
+def _as_python(pattern: str) -> str:
+    return re.sub(r"\\x\{([0-9a-f]+)\}", lambda match: chr(int(match[1], 16)), pattern)
+
+
+def _matches(text: str, pattern: str) -> bool:
+    return bool(pc.match_substring_regex(pa.array([text]), pattern)[0].as_py())
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.one_of(
+        st.from_regex(_as_python(_NEEDS_CLEANING)),
+        st.text(" \n>-_<&ab好“—…\xa0\u3000\u200b\ufeff\u0301\u1680\u205f"),
+    )
+)
+def test_the_quick_look_misses_no_text_that_needs_cleaning(text: str) -> None:
+    expected = _matches(text, _NEEDS_CLEANING)
+    assert _find_unclean(pa.array([text])).to_pylist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "bit"),
+    [(_SPAM, _SPAM_BIT), (_LINKS, _LINK_BIT), (_AUTO_REPLY, _AUTO_REPLY_BIT)],
+)
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_each_text_of_a_reason_has_one_of_its_words(
+    pattern: str, bit: int, data: st.DataObject
+) -> None:
+    text = data.draw(st.from_regex(pattern))
+    if _matches(text, pattern):
+        assert int(_reason_words().find(pa.array([text]))[0]) & bit

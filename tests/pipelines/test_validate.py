@@ -144,6 +144,46 @@ def test_a_field_never_seen_is_told_once(tmp_path: Path):
     assert "brand_new" not in (second[0].detail or "")
 
 
+MAPPED = FEEDBACK_SOURCE.replace(
+    'constants = { channel = "app_store", ',
+    'values = { channel = { app = "app_store", web = "web_form" } }, '
+    'unknown = { channel = "other" }, constants = { ',
+).replace('body = "text"', 'body = "text", channel = "via"')
+
+
+def test_a_value_no_map_knows_is_told_once_and_rejects_nothing(tmp_path: Path):
+    told = []
+    for number, via in enumerate(["fax; [red]x", "app", "fax; [red]x", "ann@example.com"]):
+        write_lines(tmp_path / "app.jsonl", *(line(id=f"{number}{n}", via=via) for n in range(3)))
+        run = make_run(tmp_path, MAPPED)
+        extract.run(run, "app")
+        (count,) = validate.run(run)
+        assert (count.count_out, count.count_quarantined) == (3, 0)
+        told.append(count.detail or "")
+    head = "warning: app: values of feedback.channel that are not known became other: "
+    assert told == [f"{head}fax, [red]x (3)", "", "", f"{head}<email> (3)"]
+    channels = [row["channel"] for row in read(run, "staging", "feedback")]
+    assert sorted(set(channels)) == ["app_store", "other"]
+
+
+def test_a_mark_is_no_list_of_known_values(tmp_path: Path):
+    source = MAPPED.replace('web = "web_form"', 'web = "app_store"')
+    write_lines(tmp_path / "app.jsonl", line(id="1", via="fax"))
+    run = make_run(tmp_path, source)
+    extract.run(run, "app")
+    (count,) = validate.run(run)
+    assert count.detail is None
+
+
+def test_very_many_values_are_cut(tmp_path: Path):
+    write_lines(tmp_path / "app.jsonl", *(line(id=str(n), via=f"v{n}") for n in range(300)))
+    run = make_run(tmp_path, MAPPED)
+    extract.run(run, "app")
+    (count,) = validate.run(run)
+    assert (count.detail or "").endswith(" and 290 more")
+    assert len(run.lake.staging_manifest()["known_values"]["app/feedback.channel"]) == 200
+
+
 def test_more_rows_than_one_group_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(validate, "GROUP_ROWS", 1)
     for number in range(3):

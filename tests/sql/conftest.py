@@ -84,6 +84,21 @@ def add_golden_cases(world: World) -> None:
         world.add_event("passed around", "02 02:00", "group_changed", sequence=None,
                         from_value=old, to_value=new)  # fmt: skip
     world.add_status("passed around", "02 03:00", "new", "solved")
+    # Records that contradict each other.
+    world.add_case("solved early", "02 02:00", status="solved", source_group="eu")
+    world.add_event("solved early", "02 01:00", "group_changed", from_value="billing",
+                    to_value="eu")  # fmt: skip
+    world.add_status("solved early", "02 01:30", "new", "solved")
+    world.add_case("clock set back", "10 02:00", status="solved")
+    world.add_event("clock set back", "10 04:00", "agent_reply")
+    world.add_event("clock set back", "10 03:00", "agent_reply")
+    world.add_status("clock set back", "10 05:00", "new", "solved")
+    world.add_event("clock set back", "21 03:00", "internal_note", is_public=False)
+    world.add_case("clock fast", "19 02:00", status="solved")
+    world.add_status("clock fast", "22 03:00", "new", "solved")
+    world.add_case("without events", "02 02:00", status="solved", opened_by_role="agent",
+                   updated_at=at("03 02:00"))  # fmt: skip
+    world.remove("case_events", next(reversed(world.rows["case_events"])))
     # Known by its present status alone.
     world.add_case("unlogged", "02 02:00", status="solved", updated_at=at("03 02:00"))
 
@@ -141,6 +156,25 @@ def add_answers(world: World) -> None:
               customer_ref="shop 3", ordered_at=at("01 00:00"), status="paid")  # fmt: skip
 
 
+def add_deleted(world: World) -> None:
+    """What a source says is gone: kept, and left out."""
+    gone = {"is_excluded": True, "exclusion_reason": "deleted"}
+    world.add_answer("csat, deleted", "10 02:00", "csat", 1, **gone)
+    world.add_answer("csat, latest but deleted", "13 02:00", "csat", 1, case_id="talkative", **gone)
+    world.add_answer("deleted after solve", "09 02:00", "nps", 0, case_id="lunch", **gone)
+    world.add_feedback("deleted post", "18 03:00", channel="forum", customer_ref="desk 3", **gone)
+    world.put("orders", "order 2", order_id="order 2", source="crm", source_order_id="2",
+              customer_ref="shop 3", ordered_at=at("02 00:00"), **gone)  # fmt: skip
+    usual = {"source": "support", "display_name": "M", **gone}
+    world.put("customers", "desk 8", **usual, customer_ref="desk 8", source_customer_id="8")
+    # Merged into desk 2 by way of another one; the last knows of nobody that is there.
+    merged = usual | {"exclusion_reason": "merged"}
+    for number, into in ((3, 4), (4, 2), (5, 99)):
+        key = f"desk {number}"
+        world.put("customers", key, **merged, customer_ref=key, source_customer_id=str(number),
+                  merged_into=f"desk {into}", is_vip=True, signup_at=at("01 00:00"))  # fmt: skip
+
+
 def add_rated_durations(world: World) -> None:
     """Ratings 5 to 1 of cases that took 10 to 50 minutes."""
     for rating, minutes in zip((5, 4, 3, 2, 1), (10, 20, 30, 40, 50), strict=True):
@@ -172,7 +206,14 @@ def add_complaints(world: World) -> None:
 def golden(tmp_path_factory: pytest.TempPathFactory) -> World:
     """The built world; all whole-table tests of the project have passed on it."""
     world = World(tmp_path_factory.mktemp("golden"))
-    for add in (add_golden_cases, add_chats, add_answers, add_rated_durations, add_complaints):
+    for add in (
+        add_golden_cases,
+        add_chats,
+        add_answers,
+        add_deleted,
+        add_rated_durations,
+        add_complaints,
+    ):
         add(world)
     world.commit()
     world.build(with_tests=True)

@@ -140,3 +140,41 @@ def test_group_becomes_the_team_that_owns_it(golden: World) -> None:
 def test_odd_case_has_one_row(golden: World, case_id: str) -> None:
     rows = golden.query(f"select status from cases where case_id = '{case_id}'")
     assert len(rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("case_id", "issues"),
+    [
+        ("lunch", []),
+        ("settled twice", []),
+        ("solved early", ["solved_before_creation", "event_before_creation"]),
+        ("clock set back", ["events_out_of_order", "event_in_the_future"]),
+        ("without events", ["no_events", "status_without_event"]),
+        ("unlogged", ["status_without_event"]),
+    ],
+)
+def test_records_that_contradict_each_other_are_flagged(
+    golden: World, case_id: str, issues: list[str]
+) -> None:
+    assert golden.case(case_id)["data_issues"] == issues
+    rows = golden.query(f"select issue, effect from case_anomalies where case_id = '{case_id}'")
+    assert sorted(row["issue"] for row in rows) == sorted(issues)
+    assert all(row["effect"] for row in rows)
+
+
+def test_solve_before_the_creation_counts_at_the_creation(golden: World) -> None:
+    case = golden.case("solved early")
+    assert (case["first_resolution_minutes"], case["agent_work_minutes"]) == (0, 0)
+
+
+def test_group_given_before_the_creation_holds_from_the_creation_on(golden: World) -> None:
+    assert golden.case("solved early")["team"] == "Europe"
+    calendars = golden.query(
+        "select calendar, is_opening from intermediate.int_case_calendars "
+        "where case_id = 'solved early' order by is_opening desc"
+    )
+    assert [row["calendar"] for row in calendars] == ["berlin", "berlin"]
+
+
+def test_instants_decide_where_numbers_contradict_them(golden: World) -> None:
+    assert golden.case("clock set back")["first_reply_minutes"] == 60

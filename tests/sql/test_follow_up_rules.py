@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import duckdb
+import jinja2
+import pytest
 from mart_world import World, at
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def find(world: World, rule: str) -> list[dict[str, Any]]:
@@ -25,7 +31,22 @@ def test_candidate_says_why_in_both_languages(golden: World) -> None:
     assert row["evidence"] == ["ignored complaint"]
     assert row["customer_id"] == "crm 7"
     assert (row["due_basis_at"], row["due_minutes"]) == (at("18 03:00"), 240)
-    assert row["score"] > 1
+    # 0.4 × high (0.75) + 0.4 × (1 − e^(−57/72)) + 0.2 for a VIP
+    assert row["score"] == 0.7188
+
+
+def test_high_complaint_stays_high_for_a_vip_only_or_after_long(golden: World) -> None:
+    rows = find(golden, "unanswered_complaint")
+    assert [row["priority"] for row in rows] == ["high", "normal"]
+    assert [row["due_minutes"] for row in rows] == [240, 240]
+
+
+def test_worst_answers_come_first(golden: World) -> None:
+    rows = find(golden, "low_satisfaction_after_resolution")
+    assert {row["case_id"]: row["priority"] for row in rows} == {
+        "settled twice": "normal", "took 30": "normal", "took 40": "normal", "took 50": "high",
+    }  # fmt: skip
+    assert all(0 < row["score"] <= 1 for row in rows)
 
 
 def test_low_satisfaction_after_resolution(golden: World) -> None:
@@ -37,6 +58,29 @@ def test_low_satisfaction_after_resolution(golden: World) -> None:
 def test_first_reply_at_risk_before_and_after_the_breach(golden: World) -> None:
     rows = {row["case_id"]: row for row in find(golden, "first_reply_at_risk")}
     assert rows["chat running"]["due_at"] == at("20 12:15")
-    assert rows["chat running"]["reason"].startswith("First reply due in 0.2 hours")
-    assert rows["chat overdue"]["reason"].startswith("First reply overdue by 0.5 hours")
+    assert rows["chat running"]["reason"].startswith("First reply due in 15 minutes")
+    assert rows["chat overdue"]["reason"].startswith("First reply overdue by 30 minutes")
     assert "over the weekend" not in rows
+
+
+@pytest.mark.parametrize(
+    ("hours", "english", "chinese"),
+    [
+        (0.001, "1 minute", "1 分钟"),
+        (0.25, "15 minutes", "15 分钟"),
+        (0.994, "1 hour", "1 小时"),
+        (1.04, "1 hour", "1 小时"),
+        (2.5, "2.5 hours", "2.5 小时"),
+        (9.96, "10 hours", "10 小时"),
+        (57.2, "57 hours", "57 小时"),
+        (71.6, "3 days", "3 天"),
+        (160.8, "7 days", "7 天"),
+    ],
+)
+def test_times_are_said_as_people_say_them(hours: float, english: str, chinese: str) -> None:
+    macros = (ROOT / "sql/macros/follow_up.sql").read_text(encoding="utf-8")
+    con = duckdb.connect()
+    for language, told in (("en", english), ("zh", chinese)):
+        call = "{{ say_hours('" + str(hours) + "', '" + language + "') }}"
+        sql = jinja2.Environment(extensions=["jinja2.ext.do"]).from_string(macros + call).render()
+        assert con.sql(f"select {sql}").fetchall() == [(told,)]

@@ -62,7 +62,8 @@ def test_mean_and_its_t_interval(golden: World) -> None:
     )
     found = find(
         golden,
-        "metric = 'first_reply' and clock = 'calendar' and team = 'Billing' and "
+        "metric = 'first_reply' and dialect = 'house' and clock = 'calendar' and "
+        "team = 'Billing' and "
         "need = 'technical' and cohort_date = '2026-03-02'",
     )
     assert found["value_count"] == len(values) == 4
@@ -84,15 +85,18 @@ def test_days_are_cut_in_the_zone_of_the_team(golden: World) -> None:
 
 def test_volume_counts_every_kept_feedback_row_once(golden: World) -> None:
     counted = golden.query("select sum(record_count) as n from volume where counted = 'feedback'")
-    assert counted == golden.query("select count(*)::double as n from feedback")
+    kept = "select count(*)::double as n from feedback where not is_excluded"
+    assert counted == golden.query(kept)
 
 
 def test_excluded_cases_are_counted_by_reason(golden: World) -> None:
     rows = golden.query(
-        "select exclusion_reason as reason, numerator as n from metrics_daily "
+        "select counted, exclusion_reason as reason, numerator as n from metrics_daily "
         "where metric = 'excluded' order by all"
     )
-    assert rows == [{"reason": "deleted", "n": 1}, {"reason": "spam", "n": 1}]
+    assert [tuple(row.values()) for row in rows] == [
+        ("case", "deleted", 1), ("case", "spam", 1), ("feedback", "deleted", 1),
+    ]  # fmt: skip
 
 
 def test_backlog_of_each_finished_day(golden: World) -> None:
@@ -100,9 +104,9 @@ def test_backlog_of_each_finished_day(golden: World) -> None:
         "select snapshot_date::varchar as day, age_band, sum(case_count) as n from backlog "
         "where snapshot_date >= '2026-03-19' group by all order by all"
     )
-    # 20 March has not ended in Shanghai at noon UTC.
+    # 20 March has not ended in Shanghai at noon UTC, though one is said to be solved on the 22nd.
     assert rows == [
-        {"day": "2026-03-19", "age_band": "0-1 days", "n": 2},
+        {"day": "2026-03-19", "age_band": "0-1 days", "n": 3},
         {"day": "2026-03-19", "age_band": "1-3 days", "n": 2},
         {"day": "2026-03-19", "age_band": "7-30 days", "n": 3},
     ]
@@ -123,7 +127,8 @@ def test_reopening_in_each_dialect(golden: World) -> None:
 def test_views_read_the_same_rows(golden: World) -> None:
     names = golden.query(
         "select count(*) as n from response_times where metric = 'first_reply' "
-        "union all select count(*) from metrics_daily where metric = 'first_reply'"
+        "union all select count(*) from metrics_daily where metric = 'first_reply' "
+        "and dialect = 'house'"
     )
     assert names[0] == names[1]
 

@@ -7,19 +7,19 @@ import json
 import yaml
 from mart_world import World
 
-from pipelines import aggregate
+from pipelines.dbt_project import SQL_FOLDER, invoke_dbt
 
-MODELS = aggregate.SQL_FOLDER / "models"
+MODELS = SQL_FOLDER / "models"
 
 
 def test_unit_tests_pass_with_rows_in_and_out(golden: World) -> None:
-    result = aggregate.invoke_dbt(golden.home, ["test", "--select", "test_type:unit"])
+    result, _ = invoke_dbt(golden.home, ["test", "--select", "test_type:unit"])
     assert {str(found.status) for found in result.results} == {"pass"}
     assert len(result.results) >= 4
 
 
 def test_documentation_is_generated_offline(golden: World) -> None:
-    aggregate.invoke_dbt(golden.home, ["docs", "generate", "--static"])
+    invoke_dbt(golden.home, ["docs", "generate", "--static"])
     catalog = json.loads((golden.home.state / "dbt" / "catalog.json").read_text())
     assert "model.hearback.cases" in catalog["nodes"]
     assert (golden.home.state / "dbt" / "static_index.html").exists()
@@ -38,7 +38,7 @@ def test_every_description_ends_with_its_grain() -> None:
 
 def test_rule_of_an_analyst_needs_one_model_and_one_description() -> None:
     """Rules have no list: the folder alone decides, through the hook on it."""
-    project = yaml.safe_load((aggregate.SQL_FOLDER / "dbt_project.yml").read_text())
+    project = yaml.safe_load((SQL_FOLDER / "dbt_project.yml").read_text())
     hook = project["models"]["hearback"]["follow_up"]["+post-hook"]
     assert "add_candidates" in hook
     for path in (MODELS / "follow_up").glob("*.sql"):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,60 +16,8 @@ from pipelines.mapping import used_fields
 from pipelines.settings import Source
 from pipelines.sources import web_reviews
 from pipelines.sources.base import Batch, PullContext
-
-
-def page_of(number: int, text: str = "Text of review") -> str:
-    review = {
-        "@type": "Review", "@id": f"#r-{10_000 + number}", "author": "Ann",
-        "datePublished": "2024-05-01T08:00:00", "reviewBody": f"{text} {number}",
-        "reviewRating": {"ratingValue": 4},
-    }  # fmt: skip
-    return f'<script type="application/ld+json">{json.dumps(review)}</script>'
-
-
-class Shop:
-    """A list page and ``size`` product pages with one review each."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, str] = {}
-        self.asked: list[tuple[str, int]] = []
-        self.seconds = 0.0
-        shop = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                shop.answer(self)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Keep test output clean."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stock(self, size: int) -> None:
-        links = "".join(f"<a href='/p/{n}'>{n}</a>" for n in range(size))
-        self.pages = {"/": links} | {f"/p/{n}": page_of(n) for n in range(size)}
-
-    def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        body = self.pages.get(handler.path)
-        etag = f'"{hash(body)}"'
-        status = 200 if body is not None else 404
-        if body is not None and handler.headers.get("If-None-Match") == etag:
-            status = 304
-        self.asked.append((handler.path, status))
-        time.sleep(self.seconds)
-        handler.send_response(status)
-        handler.send_header("Content-Type", "text/html")
-        handler.send_header("ETag", etag)
-        handler.end_headers()
-        if status == 200 and body is not None:
-            handler.wfile.write(body.encode())
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+from tests.pipelines.sources.pulling import stage
+from tests.pipelines.sources.web_reviews.server import Shop, page_of
 
 
 @pytest.fixture
@@ -177,6 +122,28 @@ def test_crawl_that_takes_too_long_is_stopped_and_goes_on(shop: Shop, tmp_path: 
     assert crawls_of(tmp_path) == []
 
 
+def test_pages_that_fail_break_off_or_ask_to_wait_are_asked_for_again(
+    shop: Shop, tmp_path: Path
+) -> None:
+    shop.stock(5)
+    shop.faults = {"/p/1": [503, 502], "/p/2": [0], "/p/3": [429]}
+    batches = list(web_reviews.pull(make_source(shop.url), make_context(tmp_path)))
+    assert bodies(batches) == expected(*range(5))
+    assert len(shop.times["/p/1"]) == 3
+    first, second = shop.times["/p/3"]
+    assert second - first >= 1
+
+
+def test_pages_that_may_not_be_read_are_told_and_hide_no_other(shop: Shop, tmp_path: Path) -> None:
+    shop.stock(3)
+    shop.faults = {"/p/1": [403] * 9}
+    batches = list(web_reviews.pull(make_source(shop.url), make_context(tmp_path)))
+    assert bodies(batches) == expected(0, 2)
+    shop.faults = {"/": [403] * 9}
+    with pytest.raises(HearbackError, match=r"^source reviews: .* answered 403"):
+        list(web_reviews.pull(make_source(shop.url), make_context(tmp_path)))
+
+
 def test_site_that_is_down_is_said_in_one_line(shop: Shop, tmp_path: Path) -> None:
     shop.close()
     with pytest.raises(HearbackError) as caught:
@@ -257,9 +224,31 @@ def test_every_field_of_a_review_is_used_or_ignored_by_name() -> None:
     from scrapers.parsing import make_record
     from scrapers.review import Review
 
-    record = make_record(Review("json-ld", 0), "1", "http://a.test/", None)
+    record = make_record(Review("json-ld", 0, is_post=True), "1", "http://a.test/", None)
     payload = set(record) - {"review_id", "page_url", "url"}
     assert payload == used_fields(web_reviews.mappings(make_source("http://a.test")), "reviews")
+
+
+def test_posts_are_feedback_of_a_forum(shop: Shop, tmp_path: Path) -> None:
+    post = {
+        "@type": "DiscussionForumPosting", "headline": "It leaks", "text": "Since the update.",
+        "author": "Bo", "datePublished": "2024-05-02T08:00:00Z", "url": "/d/1",
+    }  # fmt: skip
+    text = f'<script type="application/ld+json">{json.dumps(post)}</script>'
+    shop.pages = {"/": page_of(1) + text}
+    rows = stage(tmp_path, make_source(shop.url, posts=True))["feedback"]
+    assert {(row["channel"], row["body"]) for row in rows} == {
+        ("review", "Text of review 1"),
+        ("forum", "Since the update."),
+    }
+
+
+def test_pages_are_read_again_once_posts_are_wanted(shop: Shop, tmp_path: Path) -> None:
+    shop.stock(1)
+    (*_, last) = web_reviews.pull(make_source(shop.url), make_context(tmp_path))
+    shop.asked.clear()
+    list(web_reviews.pull(make_source(shop.url, posts=True), make_context(tmp_path, last.position)))
+    assert ("/p/0", 200) in shop.asked
 
 
 def test_secrets_do_not_reach_the_crawl(
@@ -278,3 +267,18 @@ def test_secrets_do_not_reach_the_crawl(
         assert "AIRFLOW_CONN_SUPPORT" not in psutil.Process(process.pid).environ()
     finally:
         web_reviews.stop_crawl(process)
+
+
+def test_a_check_fetches_the_first_page_and_robots_txt_alone(shop: Shop, tmp_path: Path) -> None:
+    shop.stock(3)
+    shop.pages["/"] += page_of(77)
+    told = web_reviews.check(make_source(shop.url, max_pages=500), make_context(tmp_path))
+    assert told == f"1 reviews on {shop.url}"
+    assert sorted(path for path, _ in shop.asked) == ["/", "/robots.txt"]
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_check_of_a_site_that_is_not_there_is_one_line(shop: Shop, tmp_path: Path) -> None:
+    shop.pages = {}
+    with pytest.raises(HearbackError, match=r"^source reviews: .*404"):
+        web_reviews.check(make_source(shop.url), make_context(tmp_path))

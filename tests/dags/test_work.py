@@ -67,26 +67,24 @@ def make_ti(states: dict[str, str]) -> SimpleNamespace:
 
 @pytest.fixture
 def use_context(monkeypatch: pytest.MonkeyPatch) -> Any:
-    from dags import common
+    from dags import work
 
     def use(context: dict[str, Any]) -> None:
-        monkeypatch.setattr(common, "get_current_context", lambda: context)
+        monkeypatch.setattr(work, "get_current_context", lambda: context)
 
     return use
 
 
 def test_the_asked_day_comes_first(settings: Settings) -> None:
-    from dags.common import find_day
+    from dags.work import find_day
 
     context = make_context("scheduled", EVENING, date="2025-12-31")
     assert find_day(context, settings) == date(2025, 12, 31)
 
 
-@pytest.mark.parametrize("run_type", ["scheduled", "backfill"])
-def test_a_scheduled_day_is_that_of_the_logical_date_in_the_zone(
-    settings: Settings, run_type: str
-) -> None:
-    from dags.common import find_day
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill", "manual"])
+def test_the_day_is_that_of_the_logical_date_in_the_zone(settings: Settings, run_type: str) -> None:
+    from dags.work import find_day
 
     assert find_day(make_context(run_type, EVENING), settings) == date(2026, 3, 2)
 
@@ -95,7 +93,7 @@ def test_a_scheduled_day_is_that_of_the_logical_date_in_the_zone(
 def test_without_a_logical_date_it_is_today(
     settings: Settings, use_context: Any, run_type: str
 ) -> None:
-    from dags.common import open_run
+    from dags.work import open_run
 
     use_context(make_context(run_type))
     run = open_run()
@@ -104,14 +102,14 @@ def test_without_a_logical_date_it_is_today(
 
 
 def test_an_earlier_day_is_seen_from_its_end(settings: Settings, use_context: Any) -> None:
-    from dags.common import open_run
+    from dags.work import open_run
 
     use_context(make_context("manual", date="2026-02-27"))
     assert open_run().now == datetime(2026, 2, 27, 15, 59, 59, tzinfo=UTC)
 
 
 def test_the_run_id_is_a_safe_file_name(settings: Settings, use_context: Any) -> None:
-    from dags.common import open_run
+    from dags.work import open_run
 
     use_context(make_context())
     assert open_run().run_id == "manual__2026-03-01T17-30-00-00-00"
@@ -120,7 +118,7 @@ def test_the_run_id_is_a_safe_file_name(settings: Settings, use_context: Any) ->
 def test_all_enabled_sources_unless_some_are_asked_for(
     settings: Settings, use_context: Any
 ) -> None:
-    from dags.common import list_sources
+    from dags.work import list_sources
 
     use_context(make_context())
     assert list_sources() == ["shop", "forum"]
@@ -131,14 +129,14 @@ def test_all_enabled_sources_unless_some_are_asked_for(
 def test_a_source_that_started_the_run_is_not_captured_again(
     settings: Settings, use_context: Any
 ) -> None:
-    from dags.common import list_sources
+    from dags.work import list_sources
 
     use_context(make_context("asset_triggered"))
     assert list_sources() == []
 
 
 def test_an_unknown_source_is_refused(settings: Settings, use_context: Any) -> None:
-    from dags.common import list_sources
+    from dags.work import list_sources
 
     use_context(make_context(sources=["form"]))
     with pytest.raises(UsageError, match="did you mean 'forum'"):
@@ -150,7 +148,7 @@ def test_a_connection_of_airflow_is_handed_on_in_the_environment(
 ) -> None:
     from airflow.sdk import Connection
 
-    from dags.common import export_connections
+    from dags.work import export_connections
     from pipelines.connections import get_connection
 
     kept = Connection(
@@ -169,7 +167,7 @@ def test_a_connection_that_nobody_set_is_left_to_the_step(monkeypatch: pytest.Mo
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
-    from dags.common import export_connections
+    from dags.work import export_connections
 
     def refuse(cls: type, name: str) -> None:
         raise AirflowNotFoundException(name)
@@ -208,7 +206,7 @@ def answer(status: int) -> Exception:
     ],
 )
 def test_only_what_heals_by_itself_is_tried_again(cause: BaseException, expected: bool) -> None:
-    from dags.common import may_heal
+    from pipelines.errors import may_heal
 
     assert may_heal(caused_by(cause)) is expected
 
@@ -218,7 +216,7 @@ def test_a_refused_password_fails_at_once(
 ) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from dags.common import extract_source
+    from dags.work import extract_source
 
     def fail(*_: object) -> int:
         raise caused_by(answer(401))
@@ -234,7 +232,7 @@ def test_nothing_new_starts_nothing(
 ) -> None:
     from airflow.sdk.exceptions import AirflowSkipException
 
-    from dags.common import extract_alone
+    from dags.work import extract_alone
 
     use_context(make_context())
     monkeypatch.setattr("pipelines.steps.run_step", lambda *_: 0)
@@ -245,7 +243,7 @@ def test_nothing_new_starts_nothing(
 
 
 def test_the_last_task_says_what_failed(settings: Settings, use_context: Any) -> None:
-    from dags.common import check_sources, open_run
+    from dags.work import check_sources, open_run
 
     context = make_context()
     use_context(context)

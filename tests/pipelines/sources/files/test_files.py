@@ -201,7 +201,7 @@ def test_nothing_is_committed_after_a_failed_write(tmp_path: Path, monkeypatch: 
     write_lines(tmp_path / "app.jsonl", *rows)
     run = make_run(tmp_path)
 
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise HearbackError("disk full")
 
     with monkeypatch.context() as patch:
@@ -218,3 +218,52 @@ def test_a_source_without_columns_says_what_to_write(tmp_path: Path):
     source = '[[sources]]\nname = "crm"\nkind = "csv"\noptions = { path = "crm.csv" }\n'
     with pytest.raises(UsageError, match="option 'columns' names none"):
         extract.run(make_run(tmp_path, source), "crm")
+
+
+def test_only_lines_with_bytes_that_are_no_text_are_marked(tmp_path: Path):
+    row = '{{"id":"{}","text":"{}","created":"x","stars":1,"user":"u"}}'
+    lines = [row.format(n, "\U000f0012 private" if n == 5 else "好" * 40) for n in range(400)]
+    data = [line.encode() for line in lines]
+    data[7] = row.format(7, "byte ?").encode().replace(b"?", b"\xff")
+    (tmp_path / "app.jsonl").write_bytes(b"\r\n".join(data) + b"\n\n  \n")
+    run = make_run(tmp_path)
+    extract.run(run, "app")
+    (entry,) = run.lake.raw_manifest("app")["files"]
+    rows = {r["record_id"]: r for r in run.lake.read_table(entry).to_pylist()}
+    assert len(rows) == 400
+    assert [key for key, r in rows.items() if r["problem"]] == ["7"]
+    assert "byte \\\\xff" in rows["7"]["payload"]
+    assert rows["5"]["payload"] == lines[5] + "\r"
+
+
+def test_a_repeat_within_a_pull_and_an_id_of_an_earlier_pull_are_told_apart(tmp_path: Path):
+    row = '{{"id":"{}","text":"{}","created":"x","stars":1,"user":"u"}}'
+    write_lines(tmp_path / "app.jsonl", row.format(1, "a"), row.format(1, "a"), row.format(2, "a"))
+    (count,) = extract.run(make_run(tmp_path), "app")
+    assert (count.count_in, count.count_out, count.count_duplicate) == (3, 2, 1)
+    write_lines(tmp_path / "app.jsonl", row.format(1, "b"), row.format(2, "a"), row.format(3, "a"))
+    (count,) = extract.run(make_run(tmp_path), "app")
+    assert (count.count_out, count.count_duplicate, count.count_unchanged) == (2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "broken"),
+    [
+        ('id,name\n1,a\n2,"b\n3,c\n4,d\n', ["a", "c", "d"], ['2,"b']),
+        ('id,name\n1,"a"\n2,"b\n3,"c\n4,"d\n5,e\n', ["a", "e"], ['2,"b\n3,"c', '4,"d']),
+        ('id,name\n1,5" wide\n2,b\n', ['5" wide', "b"], []),
+        ("id,name\r\n1,a\r\n2,b\n3,c\r\n", ["a", "b", "c"], []),
+        ("id,name\n1,a,x\n1,a,x\n", [], ["1,a,x", "1,a,x"]),
+    ],
+    ids=["unclosed", "several", "inches", "line ends", "equal"],
+)
+def test_no_row_of_a_damaged_csv_is_lost(
+    tmp_path: Path, text: str, names: list[str], broken: list[str]
+):
+    (tmp_path / "crm.csv").write_bytes(text.encode())
+    run = make_run(tmp_path, CSV.format(name="name"))
+    extract.run(run, "crm")
+    assert [row["name"] for row in payloads(run, "crm")] == names
+    (entry,) = run.lake.raw_manifest("crm")["files"]
+    rows = run.lake.read_table(entry).to_pylist()
+    assert [r["payload"] for r in rows if r["problem"] == "broken_row"] == broken
