@@ -13,7 +13,7 @@ RUN    := $(if $(CONFIG),--config $(CONFIG),--demo)
 
 .PHONY: help
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 # Runs again only when the lock changes.
 $(STAMP): requirements.lock
@@ -26,6 +26,8 @@ $(STAMP): requirements.lock
 	@echo "installing the locked requirements (once; a few minutes on a slow line)"
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pipelines.dbt_project
+	@$(BIN)/python -c "import models.kernels"
 	@touch $@
 
 .PHONY: setup
@@ -55,6 +57,18 @@ check: $(STAMP)  ## exactly what CI runs: lint, types, imports, SQL, tests
 .PHONY: bench
 bench: $(STAMP)  ## speed and memory at one million records
 	@$(BIN)/python -m tests.bench.run_bench
+
+.PHONY: bench-sources
+bench-sources: $(STAMP)  ## speed, memory and requests of every kind of source, on loopback
+	@$(BIN)/python -m tests.bench.source_bench
+
+.PHONY: bench-calendars
+bench-calendars: $(STAMP)  ## business minutes: a million cases, and 100,000 against a count by hand
+	@$(BIN)/python -m tests.bench.calendar_bench
+
+.PHONY: bench-surges
+bench-surges: $(STAMP)  ## surges: false alarms on quiet days, and planted ones that are found
+	@$(BIN)/python -m tests.bench.surge_bench
 
 .PHONY: docs
 docs: $(STAMP)  ## tables, columns and lineage of the warehouse, in sql/target
