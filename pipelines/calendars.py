@@ -96,9 +96,10 @@ def add_business_minutes(instants: Instants, minutes: Minutes, calendar: pa.Tabl
 def slice_hours(calendar: pa.Table, first: date, last: date) -> pa.Table:
     """An expanded calendar cut at the hours of UTC, so that an instant finds its place by equality.
 
-    Columns: calendar, hour (since 1970), minutes_before (open minutes before the hour, on the
+    Columns: calendar, hour (since 1970), microseconds_before (open time before the hour, on the
     hour's first row and 0 on its others), open_at, close_at. Every hour from first to last has a
-    row; one in which nothing is open has open_at = close_at.
+    row; one in which nothing is open has open_at = close_at. Whole microseconds, because sums of
+    them do not depend on their order.
     """
     import pyarrow as pa
 
@@ -118,14 +119,15 @@ def slice_hours(calendar: pa.Table, first: date, last: date) -> pa.Table:
         close_at = np.where(is_open, np.minimum(closes[at], ends[owner]), starts[owner])
     else:
         open_at = close_at = starts[owner]
-    counted = _count_until(starts, opens, closes, before)[owner]
+    counted = np.round(_count_until(starts, opens, closes, before) * 60e6)[owner]
+    counted = np.where(within == 0, counted, 0).astype(np.int64)
     name = calendar["calendar"][0].as_py() if calendar.num_rows else ""
     instant = pa.timestamp("us", tz="UTC")
     return pa.table(
         {
             "calendar": pa.array([name] * len(owner), pa.string()),
             "hour": pa.array(hours[owner], pa.int64()),
-            "minutes_before": pa.array(np.where(within == 0, counted, 0.0), pa.float64()),
+            "microseconds_before": pa.array(counted, pa.int64()),
             "open_at": pa.array(open_at.astype(np.int64), pa.int64()).cast(instant),
             "close_at": pa.array(close_at.astype(np.int64), pa.int64()).cast(instant),
         }

@@ -1,11 +1,11 @@
-{#- One column a measure of a case: the sum of a value over its rows. #}
-{% macro sums_by_measure(value, suffix) -%}
+{#- One column a measure of a case: its rows' microseconds, summed, in minutes. #}
+{% macro minutes_by_measure(microseconds, suffix) -%}
 {%- for measure in [
     'first_reply', 'first_resolution', 'full_resolution', 'unsolved_age',
     'total_reply', 'new', 'open', 'pending', 'hold'
 ] -%}
-sum({{ value }}) filter (where measure = '{{ measure }}')
-            as {{ measure }}_{{ suffix }}
+sum({{ microseconds }}) filter (where measure = '{{ measure }}')
+            / 60e6 as {{ measure }}_{{ suffix }}
         {%- if not loop.last %},
         {% endif -%}
 {%- endfor -%}

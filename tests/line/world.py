@@ -13,11 +13,13 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ OWN_COLUMNS = {
 OWN_TABLES = {"run_report"}
 # Views that list in other words what other tables hold.
 RETOLD = {"metric_records", "metrics_by"}
+PRINTED_DOUBLE = re.compile(r"-?\d\.\d{8}e[+-]\d+")
 HOST = re.compile(r"127\.0\.0\.1:\d+")
 
 Rows = list[str]
@@ -116,12 +119,9 @@ def read_tables(home: Path, schemas: Sequence[str] = ("main", "lake")) -> Conten
 
 
 def read_rows(con: duckdb.DuckDBPyConnection, table: str) -> Rows:
-    """Sums of doubles depend on their order in the last digits: nine digits count.
-
-    A little is added before rounding, so that what lies exactly between two falls on one side.
-    """
+    """Each row as JSON, sorted; nine digits of a double."""
     columns = [
-        f'printf(\'%.8e\', "{name}" * (1 + 1e-11)) as "{name}"' if kind == "DOUBLE" else f'"{name}"'
+        f'printf(\'%.8e\', "{name}") as "{name}"' if kind == "DOUBLE" else f'"{name}"'
         for name, kind in (row[:2] for row in con.execute(f"describe {table}").fetchall())
         if name not in OWN_COLUMNS
     ]
@@ -147,16 +147,31 @@ def read_manifests(home: Path) -> Contents:
 
 
 def compare(one: Contents, other: Contents) -> dict[str, tuple[Rows, Rows]]:
-    """By name, the first rows that only one of the two holds; empty if they are the same."""
+    """By name, the first rows that only one of the two holds; empty if they are the same.
+
+    Sums of doubles depend on their order in the last digits: those may differ.
+    """
     differences = {}
     for name in sorted({*one, *other}):
         mine, theirs = one.get(name, ["no such table"]), other.get(name, ["no such table"])
         if mine != theirs:
-            only = sorted(set(mine) - set(theirs))[:3], sorted(set(theirs) - set(mine))[:3]
-            differences[name] = (
-                only if any(only) else ([f"{len(mine)} rows"], [f"{len(theirs)} rows"])
-            )
+            only = list_others(mine, theirs), list_others(theirs, mine)
+            if not any(only) or len(only[0]) != len(only[1]) or not all(map(is_close, *only)):
+                differences[name] = only[0][:3], only[1][:3]
     return differences
+
+
+def list_others(mine: Rows, theirs: Rows) -> Rows:
+    """The rows of mine, sorted, that theirs lacks or holds fewer times."""
+    return sorted((Counter(mine) - Counter(theirs)).elements())
+
+
+def is_close(one: str, other: str) -> bool:
+    """Whether two rows are the same but for the last digits of their doubles."""
+    if PRINTED_DOUBLE.sub("", one) != PRINTED_DOUBLE.sub("", other):
+        return False
+    pairs = zip(PRINTED_DOUBLE.findall(one), PRINTED_DOUBLE.findall(other), strict=True)
+    return all(isclose(float(a), float(b), rel_tol=1e-7, abs_tol=1e-9) for a, b in pairs)
 
 
 def list_lake_faults(home: Path) -> list[str]:

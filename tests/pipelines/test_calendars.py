@@ -213,7 +213,7 @@ def test_hours_of_the_calendar_count_the_same(
     rows = [row for row in slots.to_pylist() if row["hour"] == hour]
     stop = instant.astype("datetime64[us]")[0].item().replace(tzinfo=UTC)
     counted = sum(
-        row["minutes_before"]
+        row["microseconds_before"] / 60e6
         + max((min(row["close_at"], stop) - row["open_at"]).total_seconds(), 0) / 60
         for row in rows
     )

@@ -283,8 +283,8 @@ counted as (
         bounds.case_id,
         bounds.measure || '_' || bounds.dialect as reading,
         bounds.sign * (
-            {{ minutes_in_slot('bounds.instant', 'slots') }}
-        ) as business_minutes
+            {{ microseconds_in_slot('bounds.instant', 'slots') }}
+        ) as microseconds
     from bounds
     inner join slots
         on
@@ -297,24 +297,24 @@ measured as (
 
     select
         case_id,
-        sum(business_minutes) filter (
+        sum(microseconds) filter (
             where reading = 'first_reply_fivetran'
-        ) as first_reply_fivetran,
-        sum(business_minutes) filter (
+        ) / 60e6 as first_reply_fivetran,
+        sum(microseconds) filter (
             where reading = 'first_reply_zendesk'
-        ) as first_reply_zendesk,
-        sum(business_minutes) filter (
+        ) / 60e6 as first_reply_zendesk,
+        sum(microseconds) filter (
             where reading = 'first_resolution_fivetran'
-        ) as first_resolution_fivetran,
-        sum(business_minutes) filter (
+        ) / 60e6 as first_resolution_fivetran,
+        sum(microseconds) filter (
             where reading = 'first_resolution_zendesk'
-        ) as first_resolution_zendesk,
-        sum(business_minutes) filter (
+        ) / 60e6 as first_resolution_zendesk,
+        sum(microseconds) filter (
             where reading = 'full_resolution_fivetran'
-        ) as full_resolution_fivetran,
-        sum(business_minutes) filter (
+        ) / 60e6 as full_resolution_fivetran,
+        sum(microseconds) filter (
             where reading = 'full_resolution_zendesk'
-        ) as full_resolution_zendesk
+        ) / 60e6 as full_resolution_zendesk
     from counted
     group by case_id
 

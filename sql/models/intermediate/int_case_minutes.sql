@@ -100,8 +100,8 @@ counted as (
         bounds.case_id,
         bounds.measure,
         bounds.sign * (
-            {{ minutes_in_slot('bounds.instant', 'slots') }}
-        ) as business_minutes
+            {{ microseconds_in_slot('bounds.instant', 'slots') }}
+        ) as microseconds
     from bounds
     inner join slots
         on
@@ -114,7 +114,7 @@ on_business_clock as (
 
     select
         case_id,
-        {{ sums_by_measure('business_minutes', 'business_minutes') }}
+        {{ minutes_by_measure('microseconds', 'business_minutes') }}
     from counted
     group by case_id
 
@@ -124,8 +124,8 @@ on_calendar_clock as (
 
     select
         case_id,
-        {{ sums_by_measure(
-            minutes_between('started_at', 'ended_at'), 'minutes'
+        {{ minutes_by_measure(
+            "date_diff('microsecond', started_at, ended_at)", 'minutes'
         ) }}
     from intervals
     group by case_id

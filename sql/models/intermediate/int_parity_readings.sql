@@ -63,9 +63,9 @@ timed as (
         intervals.metric,
         intervals.cause,
         intervals.reading,
-        sum({{ minutes_between(
-            'intervals.started_at', 'intervals.ended_at'
-        ) }}) as minutes,
+        sum(date_diff(
+            'microsecond', intervals.started_at, intervals.ended_at
+        )) / 60e6 as minutes,
         sum(date_diff(
             'second',
             intervals.started_at at time zone attributes.time_zone,
@@ -89,7 +89,7 @@ slots as (
         calendar,
         'calendar_choice' as slip,
         hour,
-        minutes_before,
+        microseconds_before,
         open_at,
         close_at
     from {{ source('config', 'calendar_slots') }}
@@ -100,7 +100,7 @@ slots as (
         calendar,
         forgotten as slip,
         hour,
-        minutes_before,
+        microseconds_before,
         open_at,
         close_at
     from {{ source('config', 'calendar_readings') }}
@@ -144,8 +144,8 @@ on_each_calendar as (
             '', slots.slip
         ) as slip,
         sum(bounds.sign * (
-            {{ minutes_in_slot('bounds.instant', 'slots') }}
-        )) as minutes
+            {{ microseconds_in_slot('bounds.instant', 'slots') }}
+        )) / 60e6 as minutes
     from bounds
     inner join slots on epoch_us(bounds.instant) // 3600000000 = slots.hour
     left join opening_calendars on bounds.case_id = opening_calendars.case_id
@@ -211,8 +211,8 @@ on_calendars_in_turn as (
         piece_bounds.cause,
         piece_bounds.reading,
         sum(piece_bounds.sign * (
-            {{ minutes_in_slot('piece_bounds.instant', 'slots') }}
-        )) as minutes
+            {{ microseconds_in_slot('piece_bounds.instant', 'slots') }}
+        )) / 60e6 as minutes
     from piece_bounds
     inner join slots
         on
