@@ -310,7 +310,7 @@ def read_jsonl(source: Source, options: Options, path: Path) -> Iterator[pa.Tabl
         f"json_extract_string(line, {quote(json_key(id_column))})" if id_column else "null::varchar"
     )
     checked = False
-    for lines, damaged in read_ahead(read_lines(path, options.encoding or "utf-8")):
+    for lines, damaged in read_lines(path, options.encoding or "utf-8"):
         con.register("lines", pa.table({"line": lines}))
         if not checked:
             checked = check_keys(source, options, con)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LITTLE, MUCH = 10_000, 50_000  # records of four thousand bytes
+LITTLE, MUCH = 15_000, 60_000  # records of four thousand bytes
 MOST = 1.3
 CHILD = """
 import re, resource, sys
