@@ -1,6 +1,6 @@
 """The same work done the straightforward way: one pandas frame, from the file to the lists.
 
-Great Expectations on the whole frame, regular expressions through ``Series.str``,
+Great Expectations on the whole frame with its pages, regular expressions through ``Series.str``,
 TfidfVectorizer and LogisticRegression, ``groupby``, ``to_excel``: what the libraries' own guides
 show. Called by run_bench; ``python -m tests.bench.plain_line RECORDS FOLDER TASKS``.
 """
@@ -24,6 +24,7 @@ METER = Meter(float(os.environ.get("BENCH_BEGAN", time.time())))
 import great_expectations as gx  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+from scipy.stats import binom, false_discovery_control  # noqa: E402
 from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 
@@ -58,8 +59,11 @@ def read_records(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return pd.DataFrame(rows), broken
 
 
-def validate(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(good rows, quarantined rows with reasons), judged by GX on the whole frame."""
+def validate(frame: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(good rows, quarantined rows with reasons), judged by GX on the whole frame.
+
+    The checkpoint leaves its pages (Data Docs) in ``folder``.
+    """
     frame = frame.reset_index(names="row")
     frame["stars_number"] = pd.to_numeric(frame["stars"], errors="coerce")
     frame["created_at"] = pd.to_datetime(
@@ -84,22 +88,28 @@ def validate(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             column="text", regex="[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f]")),
         ("wrong_encoding", e.ExpectColumnValuesToNotMatchRegex(column="text", regex="\ufffd")),
     ]  # fmt: skip
-    context = gx.get_context(mode="ephemeral")
+    context = gx.get_context(mode="file", project_root_dir=folder)
     batch = (
         context.data_sources.add_pandas("line")
         .add_dataframe_asset("feedback")
         .add_batch_definition_whole_dataframe("all")
-        .get_batch(batch_parameters={"dataframe": frame})
     )
     suite = gx.ExpectationSuite(name="feedback", expectations=[check for _, check in checks])
-    outcome = batch.validate(
-        suite,
+    definition = gx.ValidationDefinition(
+        name="feedback", data=batch, suite=context.suites.add(suite)
+    )
+    checkpoint = gx.Checkpoint(
+        name="feedback",
+        validation_definitions=[context.validation_definitions.add(definition)],
+        actions=[gx.checkpoint.UpdateDataDocsAction(name="pages")],
         result_format={
             "result_format": "COMPLETE",
             "unexpected_index_column_names": ["row"],
             "include_unexpected_rows": False,
         },
     )
+    found = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": frame})
+    [outcome] = found.run_results.values()
     reasons: dict[int, list[str]] = {}
     for (reason, _), result in zip(checks, outcome.results, strict=True):
         for found in result.result.get("unexpected_index_list") or []:
@@ -196,7 +206,7 @@ def add_interval(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def aggregate(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Ten metric tables by day and dimension."""
+    """Ten metric tables by day and dimension, and the surges."""
     kept = frame[frame["duplicate_of"].isna()].copy()
     kept["day"] = kept["created_at"].dt.tz_localize("UTC").dt.tz_convert("Asia/Shanghai").dt.date
     kept["is_satisfied"] = kept["stars_number"] >= 4
@@ -210,6 +220,7 @@ def aggregate(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         return add_interval(table.reset_index())
 
     return {
+        "surges": list_surges(kept),
         "volume": kept.groupby(["day", "product", "language"]).size().reset_index(name="count"),
         "volume_by_need": kept.groupby(["day", "need", "feedback_type"]).size().reset_index(),
         "customers": kept.groupby(["day", "product"])["user"].nunique().reset_index(),
@@ -223,6 +234,30 @@ def aggregate(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         .agg(["mean", "std", "median", "count"])
         .reset_index(),
     }
+
+
+def find_surges(kept: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Days on which a group had a larger share than in the 56 days before, with p-values."""
+    counts = kept.groupby(["day", by]).size().unstack(fill_value=0)
+    earlier = counts.rolling(56, min_periods=28).sum().shift()
+    shares = earlier.div(earlier.sum(axis=1), axis=0)
+    totals = counts.sum(axis=1).to_numpy()[:, None]
+    tails = pd.DataFrame(
+        binom.sf(counts.to_numpy() - 1, totals, shares.to_numpy()), counts.index, counts.columns
+    )
+    table = counts.stack().rename("count").to_frame()
+    table = table.assign(p_value=tails.stack(), expected=(shares * totals).stack())
+    return table.rename_axis(["day", "value"]).reset_index().assign(dimension=by)
+
+
+def list_surges(kept: pd.DataFrame) -> pd.DataFrame:
+    """The surges of all groups, at a false discovery rate of 4 % a day."""
+    complaints = kept[kept["is_complaint"]]
+    tables = [find_surges(kept, by) for by in ("product", "need", "feedback_type", "language")]
+    tables.append(find_surges(complaints, "product").assign(dimension="complaints by product"))
+    table = pd.concat(tables).dropna(subset=["p_value"])
+    table["q_value"] = table.groupby("day")["p_value"].transform(false_discovery_control)
+    return table.assign(is_alert=table["q_value"] <= 0.04)
 
 
 def follow_up(frame: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -264,7 +299,7 @@ def main(records: Path, folder: Path, most: int) -> None:
         frame.astype({"stars": "str"}).to_parquet(folder / "raw.parquet")
         rows.append(len(frame) + len(broken))
     with METER.step("validate") as rows:
-        frame, quarantine = validate(frame)
+        frame, quarantine = validate(frame, folder)
         frame.drop(columns="stars").to_parquet(folder / "staging.parquet")
         quarantine.astype({"stars": "str"}).to_parquet(folder / "quarantine.parquet")
         rows.append(len(frame) + len(quarantine))
