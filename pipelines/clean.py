@@ -158,6 +158,10 @@ def is_gone(row: str, deletion: str, *, has_updated: bool) -> str:
     return f"({deletion}.record_ref is not null and not ({later}))"
 
 
+# SQL: the case that a staged row of feedback names; NULL if it names none.
+CASE_OF_FEEDBACK = ref("coalesce(case_source, source)", "source_case_id")
+
+
 def count_rows(con: duckdb.DuckDBPyConnection, relation: str) -> int:
     return int(con.sql(f"select count(*) from {relation}").fetchall()[0][0])
 
@@ -203,6 +207,7 @@ class Cleaning:
             self._gather_cases()
             self._clean_cases()
         elif self._has_new("feedback") or "feedback" in self.deleted:
+            self._find_deleted_cases(has_touched=False)
             self._clean_feedback()
             self._exclude_stored("feedback")
             self._settle("feedback")
@@ -657,20 +662,9 @@ class Cleaning:
                 )
 
     def _drop_replaced(self, entity: str) -> None:
-        """Keep the latest versions among new and recalled rows; count new rows that lose."""
+        """Keep the latest versions among new and recalled rows."""
         con = self.con
-        before = {
-            source: count.count_duplicate
-            for (source, name), count in self.counts.items()
-            if name == entity
-        }
-        self._find_replaced(entity, f"(select * from rows_{entity})")
-        after = con.sql(
-            f"""select r.source, count(*) from rows_{entity} as r
-            join old_{entity} as o on r._at = o._at where r._is_new group by r.source"""
-        ).fetchall()
-        for source, rows in after:
-            self._count(source, entity).count_duplicate += rows - before.get(source, 0)
+        self._find_replaced_again(entity, f"(select * from rows_{entity})")
         con.execute(f"delete from rows_{entity} where _at in (select _at from old_{entity})")
         if entity == "cases":
             return
@@ -685,14 +679,31 @@ class Cleaning:
             ) not in (select (event_id, case_id) from stored_events)"""
         )
 
+    def _find_replaced_again(self, entity: str, rows: str) -> None:
+        """The table ``old_<entity>`` among new and recalled rows; counts new rows that lose."""
+        before = {
+            source: count.count_duplicate
+            for (source, name), count in self.counts.items()
+            if name == entity
+        }
+        self._find_replaced(entity, rows)
+        after = self.con.sql(
+            f"""select r.source, count(*) from {rows} as r
+            join old_{entity} as o on r._at = o._at where r._is_new group by r.source"""
+        ).fetchall()
+        for source, count in after:
+            self._count(source, entity).count_duplicate += count - before.get(source, 0)
+
     def _clean_cases(self) -> None:
         """Events, feedback from messages, feedback as such, and the cases themselves."""
         self._resolve_actors()
         self._clean_subjects()
         self._find_openings()
+        self._find_deleted_cases(has_touched=True)
         self._clean_feedback()
         self._clean_messages()
         self._exclude_stored("feedback")
+        self._turn_stored()
         # A message that turns out to be an agent's is no feedback any more.
         self._settle(
             "feedback",
@@ -811,6 +822,84 @@ class Cleaning:
                 or event_id in (select event_id from call_notes)"""
         )
 
+    def _find_deleted_cases(self, *, has_touched: bool) -> None:
+        """Tables ``deleted_cases`` and ``turned``: stored feedback whose case is deleted only now.
+
+        Among the cases that this run touches and those that new feedback names. A case that is
+        there again turns its feedback back.
+        """
+        con = self.con
+        named = f"select {CASE_OF_FEEDBACK} as case_id from {self._latest('feedback')}"
+        if has_touched:
+            named += " union select case_id from cases_touched"
+        con.execute(
+            f"create or replace table cases_asked as from ({named}) where case_id is not null"
+        )
+        is_asked = "case_id in (select case_id from cases_asked)"
+        states = self.store.relation("cases", "case_id, status", is_asked)
+        acts = self.store.relation(
+            "case_events", "case_id, event_id, event_at, event_type, sequence", is_asked
+        )
+        if has_touched:
+            known = ref("source", "source_case_id")
+            states = (
+                f"select {known} as case_id, status from rows_cases union all by name "
+                f"({states} and case_id not in (select {known} from rows_cases))"
+            )
+            acts = (
+                "select case_id, event_id, event_at, event_type, sequence from all_acts "
+                "union all by name "
+                f"({acts} and case_id not in (select case_id from cases_touched))"
+            )
+        con.execute(
+            f"""create or replace table deleted_cases as
+            select case_id from ({states}) where status = 'deleted'
+            union
+            select case_id from ({acts}) where event_type in ('deleted', 'status_changed')
+            group by case_id
+            having
+                arg_max(event_type, row(event_at, coalesce(sequence, 0), event_id)) = 'deleted'"""
+        )
+        touched = "case_id in (select case_id from cases_touched)" if has_touched else "false"
+        stored = self.store.relation("feedback", "feedback_id, case_id, exclusion_reason", touched)
+        con.execute(
+            f"""create or replace table turned as
+            select f.feedback_id, d.case_id is not null as is_deleted
+            from ({stored}) as f left join deleted_cases as d on f.case_id = d.case_id
+            where f.exclusion_reason is distinct from 'deleted'
+                and (d.case_id is null) = coalesce(f.exclusion_reason = 'case_deleted', false)"""
+        )
+
+    def _turn_stored(self) -> None:
+        """Put stored feedback aside anew whose case turned and which staging holds no longer."""
+        stored = self.store.relation(
+            "feedback",
+            "*",
+            "feedback_id in (select feedback_id from turned) "
+            "and feedback_id not in (select id from keys_feedback) "
+            "and feedback_id not in (select feedback_id from said)",
+        )
+        helpers = (
+            f"{day_of('feedback')} as _day, null::varchar as _origin, false as _is_new, "
+            "if(t.is_deleted, 'case_deleted', null) as _reason, null::varchar as _author"
+        )
+        query = (
+            f"select {self._select('feedback', {'feedback_id': 'r.feedback_id'}, helpers)} "
+            f"from ({stored}) as r join turned as t on r.feedback_id = t.feedback_id"
+        )
+        self._stream("feedback", query, self._finish_feedback)
+
+    def _latest_feedback(self) -> str:
+        """SQL: the latest versions of new rows of feedback, and of those whose case turned."""
+        if not count_rows(self.con, "turned"):
+            return self._latest("feedback")
+        rows = (
+            f"(select * from {self._staged('feedback', only_new=False)} where _is_new or "
+            f"{ref('source', 'source_record_id')} in (select feedback_id from turned))"
+        )
+        self._find_replaced_again("feedback", rows)
+        return f"(select * from {rows} where _at not in (select _at from old_feedback))"
+
     def _clean_feedback(self) -> None:
         self.con.execute(
             "create or replace table opening_reasons (case_id varchar, reason varchar)"
@@ -821,7 +910,7 @@ class Cleaning:
         columns = {
             "feedback_id": ref("source", "source_record_id"),
             "channel": "coalesce(channel, 'other')",
-            "case_id": ref("coalesce(case_source, source)", "source_case_id"),
+            "case_id": CASE_OF_FEEDBACK,
             "customer_ref": customer,
             "language": normalise_language("language"),
             "rating_min": f"case when rating is null then rating_min else {lowest} end",
@@ -834,9 +923,10 @@ class Cleaning:
         }
         helpers = (
             f"{day_of('feedback')} as _day, 'feedback' as _origin, _is_new, "
-            f"coalesce(_gone, {tag_reason('tags')}) as _reason, author as _author"
+            f"coalesce(_gone, if({CASE_OF_FEEDBACK} in (select case_id from deleted_cases), "
+            f"'case_deleted', null), {tag_reason('tags')}) as _reason, author as _author"
         )
-        rows = self._mark_deleted("feedback", self._latest("feedback"))
+        rows = self._mark_deleted("feedback", self._latest_feedback())
         query = f"select {self._select('feedback', columns, helpers)} from {rows}"
         self._stream("feedback", query, self._finish_feedback)
 
@@ -856,6 +946,7 @@ class Cleaning:
                 case when o.event_id is not null then u.subject end as title,
                 case
                     when {is_gone("s", "d", has_updated=False)} then 'deleted'
+                    when s.case_id in (select case_id from deleted_cases) then 'case_deleted'
                     when u.reason in ('spam', 'test') then u.reason
                 end as reason
             from said as s
@@ -926,9 +1017,6 @@ class Cleaning:
                 select
                     case_id,
                     bool_or(event_type = 'customer_message') as has_customer_message,
-                    arg_max(event_type, row(event_at, coalesce(sequence, 0))) filter (
-                        where event_type = 'deleted' or event_type = 'status_changed'
-                    ) = 'deleted' as is_deleted,
                     arg_max(to_value, event_at) filter (where event_type = 'merged') as merged_to,
                     bool_or(event_type = 'merged') as is_merged
                 from all_acts group by case_id
@@ -936,7 +1024,7 @@ class Cleaning:
             select
                 c.*, u.case_id as id, u.subject as clean_subject, p.role as opened_by_role,
                 case
-                    when c.status = 'deleted' or coalesce(a.is_deleted, false) then 'deleted'
+                    when u.case_id in (select case_id from deleted_cases) then 'deleted'
                     when c.merged_into is not null
                         or (coalesce(a.is_merged, false)
                             and coalesce(a.merged_to, '') <> c.source_case_id)

@@ -262,7 +262,7 @@ FACTS: dict[str, pa.Schema] = {
         ("is_opening", pa.bool_()),  # the message that opened a case
         ("duplicate_of", pa.string()),
         ("is_excluded", pa.bool_()),
-        ("exclusion_reason", pa.string()),
+        ("exclusion_reason", pa.string()),  # deleted case_deleted spam test auto_reply bounce bulk
     ),
     "cases": _facts(
         ("case_id", pa.string()),

@@ -699,13 +699,13 @@ KEYS_DRAWN = st.sampled_from(["1", "2", "3"])
 DAYS_DRAWN = st.integers(1, 9)
 ROWS = st.one_of(
     st.builds(
-        lambda key, day, updated, words, who: (
+        lambda key, day, updated, words, who, where: (
             "feedback",
             review(key, words, created_at=at(f"0{day} 10:00"), updated_at=at(f"1{updated} 10:00"),
-                   source_customer_id=who),
+                   source_customer_id=who, source_case_id=where),
         ),
         KEYS_DRAWN, DAYS_DRAWN, DAYS_DRAWN, st.sampled_from([SAID, "Bad service", "test"]),
-        st.sampled_from([None, "u1"]),
+        st.sampled_from([None, "u1"]), st.sampled_from([None, "1", "2"]),
     ),
     st.builds(
         lambda key, day, updated, status, who, channel: (

@@ -165,6 +165,99 @@ def test_a_message_that_is_gone_is_no_feedback_and_stays_an_event(world: World) 
     check_full_is_same(world)
 
 
+DELETED_CASE: dict[str, list[dict[str, Any]]] = {
+    "cases": [case("c1", status="deleted", updated_at=at("07 10:00"))],
+    "case_events": [
+        {"source_event_id": "e1", "source_case_id": "c1", "event_type": "deleted",
+         "event_at": at("07 10:00"), "actor_id": "a1"},
+    ],
+}  # fmt: skip
+SAID_IN_CASE: dict[str, list[dict[str, Any]]] = {
+    "messages": [
+        message("m1", "c1", author_role="customer"),
+        message("m2", "c1", author_role="customer", created_at=at("06 11:00"), sequence=2),
+        message("m3", "c2", author_role="customer"),
+    ],
+    "feedback": [review("r1", source_case_id="c1"), review("r2", source_case_id="c2")],
+}
+
+
+def reasons(world: World) -> dict[str, str | None]:
+    found = world.facts("feedback")
+    assert all(row["is_excluded"] == (row["exclusion_reason"] is not None) for row in found)
+    return {row["source_record_id"]: row["exclusion_reason"] for row in found}
+
+
+OUT = {"m1": "case_deleted", "m2": "case_deleted", "m3": None, "r1": "case_deleted", "r2": None}
+
+
+@pytest.mark.parametrize("told_by", ["cases", "case_events"])
+@pytest.mark.parametrize("order", ["rows first", "together", "deletion first"])
+def test_what_was_said_in_a_deleted_case_is_left_out(
+    world: World, order: str, told_by: str
+) -> None:
+    gone = {told_by: DELETED_CASE[told_by]}
+    if order == "together":
+        world.stage_all({**SAID_IN_CASE, **gone})
+    elif order == "rows first":
+        world.stage_all({**SAID_IN_CASE, "cases": [case("c1"), case("c2")]})
+        world.clean()
+        assert reasons(world) == dict.fromkeys(OUT)
+        world.stage_all(gone)
+    else:
+        world.stage_all(gone)
+        world.clean()
+        world.stage_all({"feedback": SAID_IN_CASE["feedback"]})
+        world.clean()
+        world.stage_all({"messages": SAID_IN_CASE["messages"]})
+    counts = world.clean()
+    assert all(count.difference == 0 for count in counts.values())
+    assert reasons(world) == OUT
+    check_full_is_same(world)
+
+
+def test_a_case_that_is_there_again_brings_back_what_was_said_in_it(world: World) -> None:
+    world.stage_all({**SAID_IN_CASE, **DELETED_CASE, "deletions": [deletion("feedback", "m2")]})
+    world.clean()
+    assert reasons(world) == {**OUT, "m2": "deleted"}
+    restored = {
+        "source_event_id": "e2", "source_case_id": "c1", "event_type": "status_changed",
+        "event_at": at("08 10:00"), "to_value": "open",
+    }  # fmt: skip
+    world.stage_all({"cases": [case("c1", updated_at=at("08 10:00"))], "case_events": [restored]})
+    world.clean()
+    assert reasons(world) == {**dict.fromkeys(OUT), "m2": "deleted"}
+    check_full_is_same(world)
+
+
+def test_a_deletion_reaches_what_staging_holds_no_longer(world: World) -> None:
+    world.stage_all({**SAID_IN_CASE, "cases": [case("c1"), case("c2")]})
+    world.clean()
+    before = {row["source_record_id"]: row["body"] for row in world.facts("feedback")}
+    manifest = world.lake.staging_manifest()
+    manifest["files"] = {}
+    world.lake.write_staging_manifest(manifest)
+    world.stage_all({"case_events": DELETED_CASE["case_events"]})
+    world.clean()
+    assert reasons(world) == OUT
+    world.stage_all({"cases": DELETED_CASE["cases"]})
+    world.clean()
+    assert reasons(world) == OUT
+    assert {row["source_record_id"]: row["body"] for row in world.facts("feedback")} == before
+
+
+def test_a_version_of_before_does_not_bring_feedback_of_a_deleted_case_back(world: World) -> None:
+    seen = review("r1", updated_at=at("06 10:00"), source_case_id="c1")
+    world.stage_all({"feedback": [seen], "cases": [case("c1")]})
+    world.clean()
+    older = review("r1", updated_at=at("05 10:00"), source_case_id="c2")
+    world.stage_all({"feedback": [older], **DELETED_CASE})
+    count = world.clean()["shop", "feedback"]
+    assert (count.count_in, count.count_duplicate) == (1, 1)
+    assert reasons(world) == {"r1": "case_deleted"}
+    check_full_is_same(world)
+
+
 def test_what_repeats_a_deleted_text_is_the_original_now(world: World) -> None:
     text = "The very same words, long enough to be told from a stock answer"
     world.stage("feedback", review("first", text, source_customer_id="u"))
