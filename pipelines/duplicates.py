@@ -14,6 +14,7 @@ points to changes its text or goes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 GAP_DAYS = 30
 MIN_LENGTH = 8
-_NEAR_ROWS = 100_000  # rows compared at once: groups are never split, memory stays flat
+_NEAR_ROWS = 50_000  # rows compared at once: groups are never split, memory stays flat
+_NEAR_WORKERS = 2
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 # Whose words: one customer's, else those of one display name of a source about a product. One
@@ -235,17 +237,20 @@ def _find_near(con: duckdb.DuckDBPyConnection, store: FactStore, changes: Change
         "select cast(said_at as date) as day, list(id) from near_rows group by day"
     ).fetchall()
     con.unregister("near_rows")
-    found = []
     stored_texts = _read_stored_texts(con, store)
-    for part in _split_groups(pa.concat_tables(_read_fresh_texts(store, fresh_days))):
+
+    def compare(part: pa.Table) -> pa.Table:
         groups = pc.unique(part["group_key"])
         known = stored_texts.filter(pc.is_in(stored_texts["group_key"], value_set=groups))
         near = find_near_duplicates(part, known)
-        if len(near):
-            found.append(_drop_distant(near, pa.concat_tables([part, known])))
-    if not found:
+        return _drop_distant(near, pa.concat_tables([part, known]))
+
+    texts = pa.concat_tables(_read_fresh_texts(store, fresh_days))
+    with ThreadPoolExecutor(_NEAR_WORKERS) as pool:
+        found = pa.concat_tables(pool.map(compare, _split_groups(texts)))
+    if not len(found):
         return none
-    con.register("pairs", pa.concat_tables(found))
+    con.register("pairs", found)
     pairs = con.sql(
         """select p.feedback_id as id, any_value(coalesce(s.original, p.duplicate_of)) as near_of
         from pairs as p left join stored_near as s on p.duplicate_of = s.id

@@ -132,7 +132,7 @@ class Spool:
             self.schema = pa.schema([*self.schema, *_KEY_FIELDS])
         self._path = folder / f"{entity}.arrow"
         self._writer: Any = None
-        self._reader: Any = None
+        self._readers: dict[tuple[int, ...], Any] = {}  # by the columns that are read
         self._places: dict[str, list[int]] = defaultdict(list)
         self._count = 0
         self._lock = threading.Lock()
@@ -186,15 +186,10 @@ class Spool:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-            self._reader = pa.ipc.open_file(pa.OSFile(str(self._path)))
 
     def read(self, day: str, columns: Iterable[str] | None = None) -> Iterator[pa.Table]:
         """The rows put aside for a day, about a row group at a time; columns: only these."""
-        reader = self._reader
-        if columns is not None:
-            fields = sorted(self.schema.get_field_index(name) for name in columns)
-            options = pa.ipc.IpcReadOptions(included_fields=fields)
-            reader = pa.ipc.open_file(pa.OSFile(str(self._path)), options=options)
+        reader = self._open(self.schema.names if columns is None else columns)
         pieces: list[pa.RecordBatch] = []
         for place in self._places.get(day, []):
             with self._lock:
@@ -205,8 +200,19 @@ class Spool:
         if pieces:
             yield pa.Table.from_batches(pieces)
 
+    def _open(self, columns: Iterable[str]) -> Any:
+        """The reader of some columns: opening one reads where each of the batches begins."""
+        fields = tuple(sorted(self.schema.get_field_index(name) for name in columns))
+        with self._lock:
+            if fields not in self._readers:
+                options = pa.ipc.IpcReadOptions(included_fields=list(fields))
+                self._readers[fields] = pa.ipc.open_file(
+                    pa.OSFile(str(self._path)), options=options
+                )
+            return self._readers[fields]
+
     def remove(self) -> None:
-        self._reader = None
+        self._readers.clear()
         self._path.unlink(missing_ok=True)
 
 
