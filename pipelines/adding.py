@@ -148,7 +148,7 @@ class Adder:
 
     def answer(
         self, given: dict[str, str], name: str, question: str, *, default: str | None = None,
-        is_secret: bool = False,
+        is_secret: bool = False, instead: Iterable[str] = (),
     ) -> str:  # fmt: skip
         """What was given, else what is answered; UsageError if nobody is there to answer."""
         if name in given:
@@ -158,8 +158,7 @@ class Adder:
                 return default
             raise UsageError(
                 f"hearback add {self.kind.name}: {name} is required ({question}); "
-                f"add --set {name}=…"
-                + (" or --set connection=… of one that is set" if is_secret else "")
+                f"add --set {name}=…" + "".join(f" or --set {other}" for other in instead)
             )
         return self.terminal.ask(question, default, is_secret)
 
@@ -225,8 +224,14 @@ class Adder:
                 )
             return connection, {}
         fields: dict[str, Any] = {}
+        replaced = {
+            name
+            for secret in self.kind.secrets if secret.field in given
+            for name in secret.replaces
+        }  # fmt: skip
         for secret in self.kind.secrets:
-            if secret.field in given or not secret.is_optional:
+            is_required = not secret.is_optional and secret.field not in replaced
+            if secret.field in given or is_required:
                 put(fields, secret.field, self.ask_secret(secret))
         for field_given, value in given.items():
             put(fields, field_given, read_port(value) if field_given == "port" else value)
@@ -238,8 +243,16 @@ class Adder:
         question = f"{secret.field}: {what}" + (
             f" ({self.words['from']}: {where})" if where else ""
         )
-        is_hidden = secret.field != "login"
-        return self.answer(self.answers.secrets, secret.field, question, is_secret=is_hidden)
+        instead = [
+            f"{other.field}=…" for other in self.kind.secrets if secret.field in other.replaces
+        ]
+        return self.answer(
+            self.answers.secrets,
+            secret.field,
+            question,
+            is_secret=secret.field != "login",
+            instead=[*instead, "connection=… of one that is set"],
+        )
 
     def make(self) -> tuple[Source, dict[str, Any]]:
         """The source as answered, and the secrets of its connection if they are to be written."""

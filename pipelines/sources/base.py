@@ -73,12 +73,14 @@ class Secret:
     """One thing that a source's connection must hold, and where one gets it.
 
     ``field`` is ``login``, ``password``, ``host``, or ``extra.<name>`` of the Airflow connection.
+    Where it is given, the fields in ``replaces`` are not required.
     """
 
     field: str
     what: str
     where: str = ""
     is_optional: bool = False
+    replaces: tuple[str, ...] = ()
 
 
 # One raw record → flat records that lookups may read, such as the questions of a form.

@@ -435,12 +435,14 @@ KINDS = {
                 "file with the key of a service account that the forms are shared with",
                 "Google Cloud console → IAM → Service accounts → Keys",
                 is_optional=True,
+                replaces=("password",),
             ),
             Secret(
                 "extra.keyfile_dict",
                 "that key itself, as JSON",
                 "Google Cloud console → IAM → Service accounts → Keys",
                 is_optional=True,
+                replaces=("password",),
             ),
             Secret(
                 "login",

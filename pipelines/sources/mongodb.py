@@ -516,6 +516,7 @@ KINDS = {
                 "mongodb:// or mongodb+srv:// address instead",
                 "who runs the database",
                 is_optional=True,
+                replaces=("host",),
             ),
         ),
         check=check,

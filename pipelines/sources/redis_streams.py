@@ -252,6 +252,7 @@ KINDS = {
                 "redis:// or rediss:// address instead",
                 "who runs Redis",
                 is_optional=True,
+                replaces=("host",),
             ),
         ),
         check=check,

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.adding import Terminal, add_source, insert_entry
+from pipelines.adding import Adder, Terminal, add_source, insert_entry, sort_answers
 from pipelines.cli import execute
 from pipelines.env_file import read_env_file
 from pipelines.errors import HearbackError, UsageError
 from pipelines.settings import load_settings
+from pipelines.sources import find_kind
 from tests.pipelines.sources.brevo.server import KEY, Brevo
 from tests.pipelines.sources.vendor_server import Answer
 
@@ -131,6 +132,7 @@ def test_who_declines_finds_nothing_written(brevo: Brevo, tmp_path: Path) -> Non
         (["brevo"], "password is required"),
         (["zendesk"], "base_url is required"),
         (["google_forms"], "forms is required (forms (ids of the forms"),
+        (["google_forms", "--set", "forms=f"], "or --set extra.key_path=… or --set extra.keyfile"),
         (["brevo", "--set", "pasword=x"], "did you mean 'password'"),
         (["brevo", "--set", "name=Bad Name", "--set", "password=x"], "--set name: "),
         (["brevo", "--set", "start=soon", "--set", "password=x"], "write it as 2026-01-31"),
@@ -151,6 +153,41 @@ def test_what_is_missing_or_wrong_is_one_line(
     assert told in err
     assert err.count("\n") == 1
     assert not (tmp_path / "hearback.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "secrets"),
+    [
+        (
+            "google_forms",
+            ["forms=f", "extra.key_path=key.json"],
+            {"extra": {"key_path": "key.json"}},
+        ),
+        (
+            "google_forms",
+            ["forms=f", 'extra.keyfile_dict={"client_email": "robot@x.example"}'],
+            {"extra": {"keyfile_dict": '{"client_email": "robot@x.example"}'}},
+        ),
+        (
+            "google_forms",
+            ["forms=f", "extra.key_path=key.json", "password=too"],
+            {"password": "too", "extra": {"key_path": "key.json"}},
+        ),
+        (
+            "redis",
+            ["streams=[]", "extra.url=redis://cache.example/1"],
+            {"extra": {"url": "redis://cache.example/1"}},
+        ),
+    ],
+)
+def test_what_another_field_replaces_is_not_asked(
+    kind: str, given: list[str], secrets: dict[str, Any], tmp_path: Path
+) -> None:
+    person = Person()  # who would be at a loss for an answer
+    answers = sort_answers(find_kind(kind), given)
+    adder = Adder(tmp_path / "hearback.toml", find_kind(kind), answers, person.terminal(), "en")
+    assert adder.ask_connection("new") == ("new", secrets)
+    assert person.asked == []
 
 
 @pytest.mark.parametrize("place", ["r.csv.gz", "inbox"])
