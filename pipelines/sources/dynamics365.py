@@ -9,13 +9,21 @@ People, accounts and teams are read whole: an incident of today may be of a cont
 
 Codes are read, never their formatted twins, which follow the language of the login. Columns are
 asked for by name; those that this environment does not have are left out, further ones are named in
-``columns``. What Dataverse does not give: histories of fields (auditing is a log of its own), its
-own metrics, and the surveys of Customer Voice, which are a product of its own.
+``columns``.
+
+What happened to an incident (status, owner, priority, deletion) is in the audit log, as far as
+auditing is on for the table and its columns and the login has the privilege prvReadAuditSummary;
+without it there are resolutions, mergers and what change tracking tells. The log is read by
+``createdon``, in pages, with what changed as text in ``changedata``.
+
+What Dataverse does not give: its own metrics, and the surveys of Customer Voice, which are a
+product of its own.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,13 +66,19 @@ TYPE_OF = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 
 @dataclass(frozen=True)
 class Table:
-    """One entity set to read: its key, its columns, and whether ``start`` bounds it."""
+    """One entity set to read: its key, its columns, and whether ``start`` bounds it.
+
+    ``moment`` is the column by which it is read if it tracks no changes. What has a ``condition``
+    is part of a table, and such parts are never tracked.
+    """
 
     name: str
     key: str
     columns: tuple[str, ...]
     is_bounded: bool = False
     is_required: bool = False
+    moment: str = "modifiedon"
+    condition: str = ""
 
 
 TIMES = ("createdon", "modifiedon")
@@ -113,6 +127,11 @@ TABLES = (
         "postid", "text", "source", "type", "_regardingobjectid_value", "_createdby_value",
         *TIMES,
     ), is_bounded=True),
+    Table("audits", "auditid", (
+        "auditid", "operation", "action", "createdon", "objecttypecode", "_objectid_value",
+        "_userid_value", "changedata",
+    ), is_bounded=True, moment="createdon",
+        condition="objecttypecode eq 'incident' and (operation eq 2 or operation eq 3)"),
 )  # fmt: skip
 
 PRIORITIES = {"1": "high", "2": "normal", "3": "low"}
@@ -122,6 +141,14 @@ CHANNELS = {
 }  # fmt: skip
 # Reasons of an active incident: in progress, on hold, waiting for details, researching.
 ACTIVE = {"1": "open", "2": "hold", "3": "pending", "4": "open"}
+# What an incident that is not active is by its state, else by its reason.
+DONE = {
+    "resolved": "solved", "cancelled": "closed", "5": "solved", "1000": "solved", "6": "closed",
+    "2000": "closed",
+}  # fmt: skip
+STATES = {"0": "active", "1": "resolved", "2": "cancelled"}
+AUDITED = ("ownerid", "prioritycode", "statecode", "statuscode")
+UPDATE, DELETE = "2", "3"  # operations of the audit log
 # Lookups of activities that are about something else than an incident.
 OTHER_TABLES = (
     "account", "contact", "lead", "opportunity", "quote", "salesorder", "invoice", "contract",
@@ -155,6 +182,9 @@ class Options(BaseModel):
         default=None, description="column of incidents with the product"
     )
     bots: list[str] = Option(default_factory=list, description="ids of users that are bots")
+    audit_log: bool = Option(
+        default=True, description="read who changed status, owner and priority of incidents"
+    )
     page_size: int = Option(default=1000, ge=1, le=5000, description="records asked for at once")
     overlap_seconds: int = Option(
         default=60, ge=1, description="how long a transaction may take to show its rows"
@@ -217,6 +247,10 @@ def read_fault(response: Response | None) -> tuple[str, str]:
         return "", ""
 
 
+def first_line(message: str) -> str:
+    return (message.strip().splitlines() or ["no message"])[0][:200]
+
+
 def pull(source: Source, context: PullContext) -> Iterator[Batch]:
     """Every row that is new, changed or deleted since the remembered position, table by table."""
     options = read_options(source, Options)
@@ -224,6 +258,8 @@ def pull(source: Source, context: PullContext) -> Iterator[Batch]:
     position = copy.deepcopy(context.position)
     with explain_http_errors(source.name, source.connection):
         for table in TABLES:
+            if table.name == "audits" and not options.audit_log:
+                continue
             yield from Reader(source, context, options, client, position, table).read()
 
 
@@ -273,7 +309,7 @@ class Reader:
             try:
                 if self.place.get("delta"):
                     yield from self.read_delta()
-                elif self.place.get("is_untracked"):
+                elif self.place.get("is_untracked") or self.table.condition:
                     yield from self.read_modified()
                 else:
                     yield from self.read_whole()
@@ -348,22 +384,28 @@ class Reader:
         self.place |= {"delta": link, "delta_at": self.context.now.isoformat()}
 
     def read_modified(self) -> Iterator[Batch]:
-        """Rows in the order of ``modifiedon``; each page moves the place along."""
+        """Rows in the order of their moment; each page moves the place along."""
+        moment_column = self.table.moment
         since = self.start
         if self.place.get("since"):
             overlap = timedelta(seconds=self.options.overlap_seconds)
             moment = datetime.fromisoformat(self.place["since"]).astimezone(UTC) - overlap
             since = max(moment, since) if since else moment
         params = {"$select": ",".join(self.columns)}
+        conditions = [self.table.condition] if self.table.condition else []
         if since:
-            params["$filter"] = f"modifiedon ge {since:%Y-%m-%dT%H:%M:%SZ}"
-        params["$orderby"] = "modifiedon asc"
+            conditions.append(f"{moment_column} ge {since:%Y-%m-%dT%H:%M:%SZ}")
+        if conditions:
+            params["$filter"] = " and ".join(conditions)
+        params["$orderby"] = f"{moment_column} asc"
         for body, _ in self.read_pages(self.table.name, params):
             rows = body["value"]
-            newest = str(rows[-1].get("modifiedon") or "") if rows else ""
+            newest = str(rows[-1].get(moment_column) or "") if rows else ""
             if newest > self.place.get("since", ""):
                 self.place["since"] = newest
             yield self.make_batch(rows, True)
+        if self.table.name == "audits" and not self.place.get("since"):
+            self.tell_no_history("auditing of incidents is off, or nothing was changed yet")
 
     def is_wanted(self, row: dict[str, Any]) -> bool:
         """Whether a row is a deletion, or not older than ``start``."""
@@ -374,6 +416,8 @@ class Reader:
 
     def make_batch(self, rows: list[dict[str, Any]], is_safe: bool) -> Batch:
         """A batch of the rows that are wanted; with the position if all before it is safe."""
+        if self.table.name == "audits":
+            rows = [row | read_changes(row.get("changedata")) for row in rows]
         records = [
             Record(str(row.get(self.table.key) or row["id"]), row, self.find_url(row))
             for row in rows
@@ -409,8 +453,18 @@ class Reader:
             del self.place["delta"]
             return True
         missing = re.findall(r"property named '(\w+)'", message)
+        if status == 400 and name == "audits" and "changedata" in missing:
+            self.tell_no_history("the audit log of this version does not tell what changed")
+            return False
         if status == 400 and self.drop_columns(missing):
             return True
+        if name == "audits" and status in (400, 403, 404, 501):
+            self.tell_no_history(
+                "the login may not read the audit log (privilege prvReadAuditSummary)"
+                if status == 403
+                else f"Dataverse refused to read the audit log ({code}: {first_line(message)})"
+            )
+            return False
         is_first = not self.place.get("is_untracked") and not self.place.get("delta")
         if is_first and (status in (405, 501) or "track" in message.lower()):
             self.place["is_untracked"] = True
@@ -426,11 +480,16 @@ class Reader:
                 f"security role read access{describe_connection(self.source.connection)}"
             ) from error
         if status == 400:
-            first = (message.strip().splitlines() or ["no message"])[0][:200]
             raise HearbackError(
-                f"source {self.source.name!r}: Dataverse refused to read {name} ({code}: {first})"
+                f"source {self.source.name!r}: Dataverse refused to read {name} "
+                f"({code}: {first_line(message)})"
             ) from error
         raise error
+
+    def tell_no_history(self, reason: str) -> None:
+        self.context.progress(
+            f"extract {self.source.name}: no history of status, owner and priority, {reason}", 0
+        )
 
     def drop_columns(self, missing: list[str]) -> bool:
         """Leave out columns that the table does not have; whether there were any.
@@ -448,6 +507,32 @@ class Reader:
         self.columns = [column for column in self.columns if column not in gone]
         self.place["absent"] = sorted({*self.place.get("absent", []), *gone})
         return bool(gone)
+
+
+def read_changes(text: str | None) -> dict[str, Any]:
+    """``changes``: the old and the new value of columns of an incident, from a log entry's text.
+
+    ``status`` is the state's name, or the reason (statuscode) of an active incident and of one
+    whose state did not change. Nothing of a text that is none of the log's.
+    """
+    try:
+        told = json.loads(text or "{}")["changedAttributes"]
+        changes: dict[str, dict[str, Any]] = {
+            one["logicalName"]: {"old": one.get("oldValue"), "new": one.get("newValue")}
+            for one in told
+            if one["logicalName"] in AUDITED
+        }
+    except (ValueError, KeyError, TypeError):
+        return {}
+    state, reason = changes.get("statecode", {}), changes.get("statuscode", {})
+    status = {}
+    for side in ("old", "new"):
+        name = STATES.get(str(state.get(side)))
+        is_done = name not in (None, "active")
+        status[side] = name if is_done else reason.get(side) or name
+    if status["old"] or status["new"]:
+        changes["status"] = status
+    return {"changes": changes}
 
 
 class NotTrackedError(Exception):
@@ -675,9 +760,10 @@ def map_messages(options: Options) -> list[Mapping]:
 
 
 def map_events(options: Options) -> list[Mapping]:
-    """Resolutions, each with its time; mergers; and deletions, when we saw them."""
+    """Resolutions, each with its time; mergers; deletions, when we saw them; the audit log."""
     required = ("source_event_id", "source_case_id")
     return [
+        *map_audits(options),
         Mapping(
             "incidentresolutions",
             "case_events",
@@ -722,6 +808,61 @@ def map_events(options: Options) -> list[Mapping]:
             required=required,
         ),
     ]
+
+
+def map_audits(options: Options) -> list[Mapping]:
+    """What was changed in an incident, by whom: an entry may tell of several columns."""
+    codes = values(ACTIVE | DONE | {"active": "open"} | options.statuses)
+    priorities = values(PRIORITIES | options.priorities)
+    owner = ("changes.ownerid.old", "changes.ownerid.new")
+
+    def change(name: str, event_type: str, old: Field, new: Field, *when: When) -> Mapping:
+        fields = {
+            "source_event_id": Field("auditid", suffix=f":{name}"),
+            "source_case_id": Field("_objectid_value"),
+            "event_at": Field("createdon", "instant"),
+            "event_type": Field(const=event_type),
+            "actor_id": Field("_userid_value"),
+            "actor_role": bot_field("_userid_value", options),
+            "from_value": old,
+            "to_value": new,
+        }
+        return Mapping(
+            "audits", "case_events", fields, when=when,
+            required=("source_event_id", "source_case_id"), ignored=ignore("audits", options),
+        )  # fmt: skip
+
+    def change_of(path: str) -> When:
+        return When(f"{path}.old", also=(f"{path}.new",), joined_by=" ")
+
+    user, team, teams = r"^systemuser,(.+)$", r"^team,(.+)$", Lookup("teams", "teamid", "name")
+    is_update = When("operation", (UPDATE,))
+    return [
+        change(
+            "status", "status_changed",
+            Field("changes.status.old", values=codes, unknown="open"),
+            Field("changes.status.new", values=codes, unknown="open"),
+            is_update, change_of("changes.status"),
+        ),
+        change(
+            "priority", "priority_changed",
+            Field("changes.prioritycode.old", values=priorities, unknown="normal"),
+            Field("changes.prioritycode.new", values=priorities, unknown="normal"),
+            is_update, change_of("changes.prioritycode"),
+        ),
+        change(
+            "assignee", "assignee_changed",
+            Field(owner[0], pattern=user), Field(owner[1], pattern=user),
+            is_update, change_of("changes.ownerid"),
+        ),
+        change(
+            "group", "group_changed",
+            Field(owner[0], pattern=team, lookup=teams),
+            Field(owner[1], pattern=team, lookup=teams),
+            is_update, When(owner[0], also=owner[1:], joined_by=" ", pattern=r"\bteam,"),
+        ),
+        change("deleted", "deleted", Field(), Field(), When("operation", (DELETE,))),
+    ]  # fmt: skip
 
 
 def map_people(options: Options) -> list[Mapping]:
@@ -858,8 +999,8 @@ def map_satisfaction(options: Options) -> list[Mapping]:
 KINDS = {
     "dynamics365": Kind(
         "dynamics365",
-        "Dynamics 365 Customer Service: incidents, mails, calls, notes, posts, contacts, accounts, "
-        "users, teams",
+        "Dynamics 365 Customer Service: incidents and their audit log, mails, calls, notes, posts, "
+        "contacts, accounts, users, teams",
         Options,
         (
             "cases",
@@ -890,6 +1031,7 @@ KINDS = {
             ),
         ),
         check=check,
-        summary_zh="Dynamics 365 客户服务：案例、邮件、通话、备注、帖子、联系人、客户、用户、团队",
+        summary_zh="Dynamics 365 客户服务：案例及其审核日志、邮件、通话、备注、帖子、"
+        "联系人、客户、用户、团队",
     )
 }

@@ -10,11 +10,12 @@ from tests.pipelines.sources.vendor_server import Answer, Request, VendorServer
 
 BASE = "/api/data/v9.2"
 HOST = "https://acme.crm4.dynamics.example"
-SINCE = re.compile(r"modifiedon ge (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")
+SINCE = re.compile(r"(?:.+ and )?(?:modifiedon|createdon) ge (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")
+LOGGED = "objecttypecode eq 'incident' and (operation eq 2 or operation eq 3)"
 KEYS = {
     "systemusers": "systemuserid", "teams": "teamid", "accounts": "accountid",
     "contacts": "contactid", "incidents": "incidentid", "annotations": "annotationid",
-    "posts": "postid",
+    "posts": "postid", "audits": "auditid",
 }  # fmt: skip
 
 
@@ -94,11 +95,14 @@ class Dataverse(VendorServer):
             if "$filter" in query or "$orderby" in query:
                 return refuse(400, "0x80060888", "no filter with change tracking")
             return self.page(table, self.select(rows, columns), size, self.end(table))
+        moment = "createdon" if table == "audits" else "modifiedon"
+        if table == "audits" and not query.get("$filter", "").startswith(LOGGED):
+            return refuse(400, "0x0", "the whole log is too long")
         since = SINCE.fullmatch(query.get("$filter", ""))
         if since:
-            rows = [row for row in rows if row["modifiedon"] >= since[1]]
-        if query.get("$orderby") == "modifiedon asc":
-            rows.sort(key=lambda row: row["modifiedon"])
+            rows = [row for row in rows if row[moment] >= since[1]]
+        if query.get("$orderby") == f"{moment} asc":
+            rows.sort(key=lambda row: row[moment])
         return self.page(table, self.select(rows, columns), size, {})
 
     def select(self, rows: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from tests.pipelines.sources.pulling import (
     one,
     pull_all,
     pull_stopping,
+    pull_told,
     quarantined,
     stage,
 )
@@ -177,6 +178,73 @@ def test_tables_that_are_not_there_are_skipped_with_a_note(org: Dataverse, tmp_p
     told: list[str] = []
     pull_all(source_of(org), tmp_path, progress=lambda text, rows: told.append(text))
     assert "extract desk: posts skipped, the login may not read it" in told
+
+
+def test_the_audit_log_goes_on_a_minute_before_its_newest_entry(
+    org: Dataverse, tmp_path: Path
+) -> None:
+    found, position = pull_all(source_of(org), tmp_path)
+    entry = org.tables["audits"][an_id("au", 3)]
+    told = json.loads(entry["changedata"])
+    assert latest(found, "audits")[an_id("au", 3)] == entry | {
+        "changes": {
+            "ownerid": {"old": f"team,{an_id('t', 1)}", "new": f"systemuser,{MIA}"},
+            "statuscode": {"old": "2", "new": "1"},
+            "status": {"old": "2", "new": "1"},
+        }
+    }
+    assert len(told["changedAttributes"]) == 2
+    late = entry | {"auditid": an_id("au", 99), "createdon": "2026-09-20T09:06:30Z"}
+    org.tables["audits"][an_id("au", 99)] = late
+    org.requests.clear()
+    found, _ = pull_all(source_of(org), tmp_path, position)
+    assert ids(found, "audits") == {an_id("au", n) for n in (2, 3, 99)}
+    asked = [r.query.get("$filter", "") for r in org.requests if r.path == f"{BASE}/audits"]
+    assert asked[0].endswith(" and createdon ge 2026-09-20T09:06:00Z")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            refuse(403, "0x80040220", "Principal user is missing prvReadAuditSummary privilege"),
+            "the login may not read the audit log (privilege prvReadAuditSummary)",
+        ),
+        (
+            refuse(400, "0x80060888", "Could not find a property named 'changedata' on type 'x'."),
+            "the audit log of this version does not tell what changed",
+        ),
+        (
+            refuse(501, "0x80040800", "Not supported\nat Retrieve"),
+            "Dataverse refused to read the audit log (0x80040800: Not supported)",
+        ),
+        (None, "auditing of incidents is off, or nothing was changed yet"),
+    ],
+)
+def test_without_an_audit_log_all_else_goes_on_with_one_note(
+    org: Dataverse, tmp_path: Path, answer: Answer | None, told: str
+) -> None:
+    if answer:
+        org.fail("/audits", answer, times=9)
+    else:
+        org.tables["audits"] = {}
+    found, text = pull_told(source_of(org), tmp_path)
+    notes = [line for line in text.splitlines() if "history" in line or "audits" in line]
+    assert notes == [f"extract desk: no history of status, owner and priority, {told}"]
+    assert ids(found, "incidents") == set(org.tables["incidents"])
+    assert ids(found, "audits") == set()
+
+
+def test_the_audit_log_may_be_left_alone(org: Dataverse, tmp_path: Path) -> None:
+    found, text = pull_told(source_of(org, options={"audit_log": False}), tmp_path)
+    assert ids(found, "audits") == set()
+    assert "history" not in text
+    assert [request for request in org.requests if request.path == f"{BASE}/audits"] == []
+
+
+@pytest.mark.parametrize("text", [None, "", "1,5~2", "[]", '{"changedAttributes": [1]}'])
+def test_an_entry_without_readable_changes_is_kept_as_it_is(text: str | None) -> None:
+    assert dynamics365.read_changes(text) == {}
 
 
 # Limits and faults --------------------------------------------------------------------------------
@@ -366,6 +434,41 @@ def test_drafts_system_posts_and_what_is_about_others_are_no_messages(
 def test_events(staged: Rows, event_id: str, kind: str, after: str, moment: datetime) -> None:
     row = one(staged["case_events"], source_event_id=event_id)
     assert [row["event_type"], row["to_value"], row["event_at"]] == [kind, after, moment]
+
+
+ROBOT = an_id("u", 2)
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "case_id", "event"),
+    [
+        (1, "status", SMOKE, ("status_changed", "open", "hold", MIA, at("20 09:05"))),
+        (2, "priority", SMOKE, ("priority_changed", "normal", "high", MIA, at("20 09:06"))),
+        (3, "status", SMOKE, ("status_changed", "hold", "open", MIA, at("20 09:07"))),
+        (3, "assignee", SMOKE, ("assignee_changed", None, MIA, MIA, at("20 09:07"))),
+        (3, "group", SMOKE, ("group_changed", "Tier 2", None, MIA, at("20 09:07"))),
+        (4, "status", INVOICE, ("status_changed", "open", "solved", MIA, at("06 08:59"))),
+        (5, "status", INVOICE, ("status_changed", "solved", "pending", ROBOT, at("06 09:30"))),
+        (6, "assignee", TEAMS, ("assignee_changed", MIA, None, MIA, at("08 10:00"))),
+        (6, "group", TEAMS, ("group_changed", None, "Tier 2", MIA, at("08 10:00"))),
+        (8, "deleted", GONE, ("deleted", None, None, MIA, at("11 10:00"))),
+        (9, "status", CANCELLED, ("status_changed", "open", "closed", MIA, at("08 11:00"))),
+        (10, "status", CANCELLED, ("status_changed", "open", "pending", MIA, at("08 10:00"))),
+    ],
+)
+def test_the_audit_log_tells_what_was_changed_and_by_whom(
+    staged: Rows, number: int, name: str, case_id: str, event: tuple[Any, ...]
+) -> None:
+    row = one(staged["case_events"], source_event_id=f"{an_id('au', number)}:{name}")
+    columns = ("event_type", "from_value", "to_value", "actor_id", "event_at")
+    assert row["source_case_id"] == case_id
+    assert tuple(row[column] for column in columns) == event
+
+
+def test_what_is_no_event_of_the_audit_log_gives_none(staged: Rows) -> None:
+    entries = {an_id("au", number) for number in range(1, 11)}
+    log = [row["source_event_id"] for row in staged["case_events"] if row["record_id"] in entries]
+    assert len(log) == len(set(log)) == 12
 
 
 def test_a_deletion_is_an_event_of_the_time_when_it_was_seen(staged: Rows) -> None:
