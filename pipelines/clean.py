@@ -35,6 +35,8 @@ FILE_STRIDE = 1 << 32
 
 # Entities whose records stand alone; those of cases are worked out together.
 CASE_ENTITIES = ("cases", "messages", "case_events")
+# Facts of which a record of the source gives several: the column of its id there.
+PARENTS = {"survey_responses": "source_response_id", "quality_reviews": "source_review_id"}
 SYSTEM_ACTORS = ("-1", "system", "automation", "trigger", "workflow", "macro")
 
 _LANGUAGE_NAMES = {
@@ -199,6 +201,7 @@ class Cleaning:
             ("customers", self._clean_customers),
             ("orders", self._clean_orders),
             ("survey_responses", self._clean_surveys),
+            ("quality_reviews", self._clean_reviews),
             ("vendor_metrics", self._clean_vendor_metrics),
         ):
             if self._has_new(entity) or entity in self.deleted:
@@ -406,7 +409,7 @@ class Cleaning:
         if entity not in self.deleted or not self.store.partitions.get(entity):
             return
         key = FACT_KEYS[entity]
-        record = "source_response_id" if entity == "survey_responses" else key
+        record = PARENTS.get(entity, key)
         known = f"md5(source || chr(31) || {record})" if record != key else key
         stored = self.store.relation(
             entity,
@@ -485,11 +488,19 @@ class Cleaning:
             "case_id": ref("coalesce(case_source, source)", "source_case_id"),
         }
 
-        def finish(batch: pa.Table) -> pa.Table:
-            return set_column(batch, "comment", self._clean_body(column(batch, "comment")))
-
-        self._stream_plain("survey_responses", columns, finish)
+        self._stream_plain("survey_responses", columns, self._clean_comment)
         self._settle("survey_responses")
+
+    def _clean_reviews(self) -> None:
+        columns = {
+            "rating_id": ref("source", "source_review_id || coalesce(chr(31) || category, '')"),
+            "review_id": ref("source", "source_review_id"),
+            "case_id": ref("coalesce(case_source, source)", "source_case_id"),
+            "agent_ref": ref("coalesce(agent_source, source)", "source_agent_id"),
+            "reviewer_ref": ref("coalesce(agent_source, source)", "source_reviewer_id"),
+        }
+        self._stream_plain("quality_reviews", columns, self._clean_comment)
+        self._settle("quality_reviews")
 
     def _stream_plain(
         self, entity: str, columns: dict[str, str], finish: Callable[[pa.Table], pa.Table]
@@ -502,6 +513,9 @@ class Cleaning:
         query = f"select {self._select(entity, columns, helpers)} from {rows}"
         self._stream(entity, query, finish)
         self._exclude_stored(entity)
+
+    def _clean_comment(self, batch: pa.Table) -> pa.Table:
+        return set_column(batch, "comment", self._clean_body(column(batch, "comment")))
 
     def _hash_email(self, batch: pa.Table) -> pa.Table:
         return set_column(batch, "email_key", hash_emails(column(batch, "email_key"), self.key))

@@ -109,6 +109,26 @@ SURVEY_RESPONSES = _schema(
     ("updated_at", INSTANT),
 )
 
+# What a reviewer said of a case or of an agent's work: a row for each category of a review.
+QUALITY_REVIEWS = _schema(
+    ("source_review_id", pa.string()),
+    ("category", pa.string()),  # NULL: the review has one only
+    ("scorecard", pa.string()),
+    ("score", pa.float64()),  # as selected; NULL: not rated
+    ("scale_min", pa.float64()),
+    ("scale_max", pa.float64()),
+    ("weight", pa.float64()),  # NULL: 1
+    ("is_critical", pa.bool_()),  # a failed critical category fails the review
+    ("comment", pa.string()),
+    ("source_case_id", pa.string()),
+    ("case_source", pa.string()),
+    ("source_agent_id", pa.string()),  # whose work it was; NULL: whose case it is
+    ("source_reviewer_id", pa.string()),
+    ("agent_source", pa.string()),  # the source whose ids both use; NULL: its own
+    ("reviewed_at", INSTANT),
+    ("updated_at", INSTANT),
+)
+
 CUSTOMERS = _schema(
     ("source_customer_id", pa.string()),
     ("external_id", pa.string()),  # the id of the same person in the system of record
@@ -177,6 +197,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "cases": CASES,
     "case_events": CASE_EVENTS,
     "survey_responses": SURVEY_RESPONSES,
+    "quality_reviews": QUALITY_REVIEWS,
     "customers": CUSTOMERS,
     "orders": ORDERS,
     "agents": AGENTS,
@@ -190,6 +211,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "cases": ("source", "source_case_id"),
     "case_events": ("source", "source_event_id"),
     "survey_responses": ("source", "source_response_id", "question_id"),
+    "quality_reviews": ("source", "source_review_id", "category"),
     "customers": ("source", "source_customer_id"),
     "orders": ("source", "source_order_id"),
     "agents": ("source", "source_agent_id"),
@@ -204,6 +226,7 @@ EVENT_TIME: dict[str, str | None] = {
     "cases": "opened_at",
     "case_events": "event_at",
     "survey_responses": "answered_at",
+    "quality_reviews": "reviewed_at",
     "customers": None,
     "orders": "ordered_at",
     "agents": None,
@@ -212,7 +235,7 @@ EVENT_TIME: dict[str, str | None] = {
 }
 
 # The entities whose rows a deletion leaves out; a case that is deleted has an event of its own.
-DELETABLE = ("feedback", "survey_responses", "customers", "orders")
+DELETABLE = ("feedback", "survey_responses", "quality_reviews", "customers", "orders")
 CHANNELS = ("phone", "email", "chat", "social", "web_form", "review", "survey", "app_store",
             "forum", "api", "other")  # fmt: skip
 CASE_STATUSES = ("new", "open", "pending", "hold", "solved", "closed", "deleted")
@@ -320,6 +343,28 @@ FACTS: dict[str, pa.Schema] = {
         ("is_excluded", pa.bool_()),
         ("exclusion_reason", pa.string()),  # deleted
     ),
+    "quality_reviews": _facts(
+        ("rating_id", pa.string()),  # of one category of a review
+        ("review_id", pa.string()),
+        ("source", pa.string()),
+        ("source_review_id", pa.string()),
+        ("category", pa.string()),
+        ("scorecard", pa.string()),
+        ("score", pa.float64()),
+        ("scale_min", pa.float64()),
+        ("scale_max", pa.float64()),
+        ("weight", pa.float64()),
+        ("is_critical", pa.bool_()),
+        ("comment", pa.string()),
+        ("case_id", pa.string()),
+        ("agent_ref", pa.string()),
+        ("reviewer_ref", pa.string()),
+        ("reviewed_at", INSTANT),
+        ("updated_at", INSTANT),
+        ("captured_at", INSTANT),
+        ("is_excluded", pa.bool_()),
+        ("exclusion_reason", pa.string()),  # deleted
+    ),
     "vendor_metrics": _facts(
         ("vendor_metric_id", pa.string()),
         ("case_id", pa.string()),
@@ -387,6 +432,7 @@ FACT_KEYS: dict[str, str] = {
     "cases": "case_id",
     "case_events": "event_id",
     "survey_responses": "response_id",
+    "quality_reviews": "rating_id",
     "customers": "customer_ref",
     "orders": "order_id",
     "agents": "agent_ref",
@@ -399,6 +445,7 @@ FACT_DAYS: dict[str, tuple[str, ...]] = {
     "cases": ("opened_at", "updated_at"),
     "case_events": ("event_at",),
     "survey_responses": ("answered_at", "offered_at"),
+    "quality_reviews": ("reviewed_at",),
     "customers": (),
     "orders": ("ordered_at",),
     "agents": (),

@@ -46,6 +46,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "messages": ("body",),
     "cases": ("subject",),
     "survey_responses": ("comment",),
+    "quality_reviews": ("comment",),
     "customers": ("name",),
 }
 NEEDS_TEXT = ("feedback", "messages")
@@ -115,6 +116,10 @@ def narrow_columns(entity: str) -> dict[str, str]:
         columns["score_share"] = "(score - scale_min) / nullif(scale_max - scale_min, 0)"
         columns["kind"] = "kind"
         columns["answer_delay_ms"] = "(epoch_ms(answered_at) - epoch_ms(offered_at))::double"
+    if entity == "quality_reviews":
+        columns["score_share"] = "(score - scale_min) / nullif(scale_max - scale_min, 0)"
+        columns["weight"] = "weight"
+        columns["has_reviewed_at"] = "reviewed_at is not null"
     if entity == "cases":
         columns["status"] = "status"
         columns["has_opened_at"] = "opened_at is not null"
@@ -187,6 +192,14 @@ SPECIFIC: dict[str, list[Check]] = {
               {"column": "kind", "value_set": list(SURVEY_KINDS)}),
         Check("answered_before_offered", "expect_column_values_to_be_between",
               {"column": "answer_delay_ms", "min_value": 0}, "warn"),
+    ],
+    "quality_reviews": [
+        Check("rating_out_of_scale", "expect_column_values_to_be_between",
+              {"column": "score_share", "min_value": 0, "max_value": 1}),
+        Check("negative_weight", "expect_column_values_to_be_between",
+              {"column": "weight", "min_value": 0}),
+        Check("missing_date", "expect_column_values_to_be_in_set",
+              {"column": "has_reviewed_at", "value_set": [True]}),
     ],
     "cases": [
         Check("unknown_value", "expect_column_values_to_be_in_set",

@@ -47,8 +47,8 @@ _NOT_CONTENT = frozenset({"captured_at", "changed_in", "duplicate_of"})
 _REPEATED = [
     "source", "source_kind", "channel", "product", "language", "exclusion_reason", "priority",
     "status", "source_group", "assignee_ref", "event_type", "actor_role", "opened_by_role", "kind",
-    "survey_id", "question_id", "region", "segment", "currency", "role", "team", "changed_in",
-    "rating", "rating_min", "rating_max", "rating_share",
+    "survey_id", "question_id", "category", "scorecard", "region", "segment", "currency", "role",
+    "team", "changed_in", "rating", "rating_min", "rating_max", "rating_share",
 ]  # fmt: skip
 
 TEXT_KEYS = "text_keys"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # What is charted, over all teams: (chart, metric, statistic, clock).
 CHARTS = (
     ("p", "csat", "share", "calendar"),
+    ("p", "review_pass", "share", "calendar"),
     ("p", "sla", "share", "business"),
     ("p", "sla", "share", "calendar"),
     ("xmr", "first_reply", "median", "calendar"),

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 BATCH_ROWS = 10_000
 DELETED = "_deleted"  # the key of a record that says that another one is gone
 # Entities of which a deletion can be told.
-MARKED = ("feedback", "messages", "cases", "survey", "survey_responses", "customers", "orders",
-          "agents")  # fmt: skip
+MARKED = ("feedback", "messages", "cases", "survey", "survey_responses", "quality_reviews",
+          "customers", "orders", "agents")  # fmt: skip
 
 
 class KnownIds:

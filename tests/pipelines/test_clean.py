@@ -60,6 +60,7 @@ def test_facts_have_exactly_the_declared_schemas(world: World) -> None:
             "cases": [case("c1")],
             "messages": [message("m1", "c1")],
             "survey_responses": [{"source_response_id": "s1", "answered_at": at("05 10:00")}],
+            "quality_reviews": [{"source_review_id": "q1", "reviewed_at": at("05 10:00")}],
             "customers": [{"source_customer_id": "u1"}],
             "orders": [{"source_order_id": "o1", "ordered_at": at("05 10:00")}],
             "agents": [AGENT],
@@ -509,6 +510,44 @@ def test_survey_answers_are_redacted_and_kept_by_question(world: World) -> None:
     assert first["response_id"] != second["response_id"]
     assert second["case_id"] == md5("desk", "c1")
     assert world.facts("feedback") == []
+
+
+def test_a_review_has_a_fact_for_each_category(world: World) -> None:
+    rating = {
+        "source_review_id": "q1", "reviewed_at": at("05 10:00"), "score": 4.0, "scale_min": 1.0,
+        "scale_max": 5.0, "source_case_id": "c1", "case_source": "desk", "source_agent_id": "a1",
+        "source_reviewer_id": "a2", "agent_source": "desk",
+    }  # fmt: skip
+    world.stage(
+        "quality_reviews",
+        {**rating, "category": "tone", "comment": "too curt"},
+        {**rating, "category": "privacy", "is_critical": True, "weight": 0.05},
+        {**rating, "category": "tone", "score": 5.0, "updated_at": at("05 11:00")},
+        {**rating, "source_review_id": "q2", "source_agent_id": None, "agent_source": None},
+    )
+    counts = world.clean()
+    assert all(count.difference == 0 for count in counts.values())
+    tone = world.fact("quality_reviews", category="tone")
+    privacy = world.fact("quality_reviews", category="privacy")
+    assert tone["score"] == 5
+    assert tone["comment"] is None
+    assert tone["review_id"] == privacy["review_id"] == md5("shop", "q1")
+    assert tone["rating_id"] != privacy["rating_id"]
+    assert (privacy["is_critical"], privacy["weight"]) == (True, 0.05)
+    assert (tone["case_id"], tone["agent_ref"], tone["reviewer_ref"]) == (
+        md5("desk", "c1"), md5("desk", "a1"), md5("desk", "a2"),
+    )  # fmt: skip
+    whole = world.fact("quality_reviews", source_review_id="q2")
+    assert whole["rating_id"] == whole["review_id"] == md5("shop", "q2")
+    assert (whole["agent_ref"], whole["reviewer_ref"]) == (None, md5("shop", "a2"))
+    assert {row["_day"] for row in world.facts("quality_reviews")} == {"2026-11-05"}
+
+
+def test_remarks_of_reviewers_are_redacted(world: World) -> None:
+    rating = {"source_review_id": "q1", "reviewed_at": at("05 10:00")}
+    world.stage("quality_reviews", {**rating, "comment": "told joe@x.com off"})
+    world.clean()
+    assert world.fact("quality_reviews")["comment"] == "told <email> off"
 
 
 def test_orders_and_agents(world: World) -> None:

@@ -29,7 +29,14 @@ def content(world: World) -> dict[str, list[dict[str, Any]]]:
             ({k: v for k, v in row.items() if k not in LINEAGE} for row in world.facts(entity)),
             key=str,
         )
-        for entity in ("feedback", "survey_responses", "customers", "orders", "case_events")
+        for entity in (
+            "feedback",
+            "survey_responses",
+            "quality_reviews",
+            "customers",
+            "orders",
+            "case_events",
+        )
     }
 
 
@@ -52,6 +59,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {**ANSWER, "question_id": "q2"},
         {**ANSWER, "source_response_id": "s2", "question_id": "q1"},
     ],
+    "quality_reviews": [
+        {"source_review_id": key, "category": name, "score": 5.0, "reviewed_at": at("05 10:00")}
+        for key, name in (("q1", "tone"), ("q1", "solution"), ("q2", "tone"))
+    ],
     "customers": [{"source_customer_id": "u1", "name": "Jo", "is_vip": True},
                   {"source_customer_id": "u2", "region": "EU"}],
     "orders": [{"source_order_id": "o1", "ordered_at": at("05 10:00"), "amount": 9.5},
@@ -60,6 +71,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 GONE = [
     deletion("feedback", "r1"),
     deletion("survey_responses", "s1"),
+    deletion("quality_reviews", "q1"),
     deletion("customers", "u1", merged_into="u2"),
     deletion("orders", "o1", deleted_at=at("06 10:00")),
 ]
@@ -94,6 +106,11 @@ def test_what_is_gone_is_kept_and_left_out(world: World, order: str) -> None:
     }
     assert reasons == {("s1", "q1"): (True, 5), ("s1", "q2"): (True, 5), ("s2", "q1"): (False, 5)}
 
+    reviews = [
+        (row["source_review_id"], row["is_excluded"]) for row in world.facts("quality_reviews")
+    ]
+    assert sorted(reviews) == [("q1", True), ("q1", True), ("q2", False)]
+
     merged = world.fact("customers", source_customer_id="u1")
     assert (merged["exclusion_reason"], merged["merged_into"]) == ("merged", ref("u2"))
     assert merged["is_vip"] is True
@@ -110,7 +127,7 @@ def test_a_deletion_is_counted_and_changes_nothing_twice(world: World) -> None:
     world.clean()
     world.stage_all({"deletions": [*GONE, deletion("orders", "never seen")]})
     count = world.clean()["shop", "deletions"]
-    assert (count.count_in, count.count_out, count.count_duplicate) == (5, 5, 0)
+    assert (count.count_in, count.count_out, count.count_duplicate) == (6, 6, 0)
     version = world.lake.facts_manifest()["version"]
     world.stage_all({"deletions": GONE})
     world.clean()

@@ -55,6 +55,7 @@ ODD: dict[str, list[Any]] = {
     "flag": [False, True],
     "word": ["review", "other", "x", "", None, "csat", "created"],
 }
+NUMBERS = ("amount", "birth_year", "weight")
 KINDS = {"number": pa.float64(), "flag": pa.bool_(), "word": pa.string()}
 
 
@@ -63,7 +64,7 @@ def make_frame(entity: str, rows: int = 200) -> pd.DataFrame:
     random = np.random.default_rng(3)
     columns: dict[str, Any] = {ROW: pa.array(range(rows), pa.int64())}
     for name in narrow_columns(entity):
-        is_number = name.endswith(("_ms", "_share", "_length")) or name in ("amount", "birth_year")
+        is_number = name.endswith(("_ms", "_share", "_length")) or name in NUMBERS
         is_flag = name.startswith(("has_", "is_"))
         kind = "number" if is_number else "flag" if is_flag else "word"
         columns[name] = pa.array(random.choice(np.array(ODD[kind], object), rows), KINDS[kind])

@@ -60,7 +60,7 @@ def add_golden_cases(world: World) -> None:
     world.add_event("talkative", "02 09:00", "customer_message", "customer")
 
     # 11:30 to 14:00 in Shanghai with a break from 12:00 to 13:30.
-    world.add_case("lunch", "02 03:30", status="solved")
+    world.add_case("lunch", "02 03:30", status="solved", assignee_ref="agent 1")
     world.add_event("lunch", "02 06:00", "agent_reply")
     world.add_status("lunch", "02 06:00", "new", "solved")
 
@@ -186,6 +186,27 @@ def add_rated_durations(world: World) -> None:
     world.add_status("not rated", "13 02:30", "new", "solved")
 
 
+def add_reviews(world: World) -> None:
+    """Quality reviews: by weight, failed by a critical category, at the mark, left out."""
+    world.add_rating("weighted", "16 02:00", "tone", 5, weight=2, case_id="lunch")
+    world.add_rating("weighted", "16 02:00", "solution", 3, case_id="lunch")
+    world.add_rating("weighted", "16 02:00", "spelling", None, weight=3, case_id="lunch")
+    yes_or_no = {"scale_min": 0, "scale_max": 1, "is_critical": True}
+    world.add_rating("failed", "16 02:00", "tone", 5, agent_ref="agent 7")
+    world.add_rating("failed", "16 02:00", "privacy", 0, agent_ref="agent 7", weight=0.05,
+                     **yes_or_no)  # fmt: skip
+    world.add_rating("at the mark", "16 02:00", "tone", 4, weight=4, agent_ref="agent 7")
+    world.add_rating("at the mark", "16 02:00", "privacy", 1, agent_ref="agent 7", **yes_or_no)
+    # Half of the points is not failed. The day is that of the latest rating.
+    world.add_rating("half", "15 02:00", "tone", 5)
+    world.add_rating("half", "16 15:59", "privacy", 2, scale_max=3, is_critical=True)
+    world.add_rating("nothing rated", "16 02:00", "tone", None)
+    world.add_rating("without weight", "16 02:00", "tone", 5, weight=0)
+    world.add_rating("of spam", "16 02:00", "tone", 5, case_id="spam")
+    gone = {"is_excluded": True, "exclusion_reason": "deleted"}
+    world.add_rating("deleted", "16 02:00", "tone", 1, **gone)
+
+
 def add_complaints(world: World) -> None:
     """What the follow-up rules look for, and what they must leave alone."""
     complaint = {"feedback_type": "complaint", "priority": "high"}
@@ -212,6 +233,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> World:
         add_answers,
         add_deleted,
         add_rated_durations,
+        add_reviews,
         add_complaints,
     ):
         add(world)

@@ -147,6 +147,19 @@ class World:
         }  # fmt: skip
         self.put("survey_responses", response_id, **(usual | values))
 
+    def add_rating(
+        self, review_id: str, when: str, category: str, score: float | None, **values: Any
+    ) -> None:
+        """What a reviewer said of one category, on a scale of 1 to 5."""
+        key = f"{review_id} {category}"
+        usual = {
+            "rating_id": key, "review_id": review_id, "source": "support",
+            "source_review_id": review_id, "category": category, "score": score, "scale_min": 1,
+            "scale_max": 5, "reviewer_ref": "reviewer", "reviewed_at": at(when),
+            "is_excluded": False,
+        }  # fmt: skip
+        self.put("quality_reviews", key, **(usual | values))
+
     def commit(self) -> None:
         """Write what changed since the last commit: new files for changed days, then manifests."""
         facts = self.home.lake.facts_manifest()

@@ -20,7 +20,7 @@ EXPECTED = {
     "solve", "reopen", "zero_touch", "one_touch", "two_touch", "multi_touch", "first_contact",
     "sla", "excluded", "good_to_bad", "bad_to_good", "agent_replies", "customer_messages",
     "internal_notes", "handoffs", "unsolved_age", "unreplied", "duration_weighted_csat",
-    "resolution_time_ratio",
+    "resolution_time_ratio", "review_score", "review_pass",
 }  # fmt: skip
 
 

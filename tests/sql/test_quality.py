@@ -46,6 +46,87 @@ def test_spread_of_resolutions(golden: World) -> None:
     assert row["p90"] == pytest.approx(45)
 
 
+def test_score_of_a_review(golden: World) -> None:
+    rows = golden.query("select review_id, review_score, is_passed from quality_reviews")
+    scores = {row["review_id"]: (row["review_score"], row["is_passed"]) for row in rows}
+    # tone 100 · 2, solution 50 · 1, spelling not rated
+    assert scores.pop("weighted") == (pytest.approx(250 / 3), True)
+    assert scores == {
+        "failed": (0, False), "at the mark": (80, True), "half": (75, False),
+        "nothing rated": (None, None), "without weight": (None, None), "of spam": (100, True),
+        "deleted": (None, None),
+    }  # fmt: skip
+
+
+def test_score_of_a_category(golden: World) -> None:
+    rows = golden.query(
+        "select category, category_score, is_failed from quality_review_ratings "
+        "where review_id in ('weighted', 'failed', 'half') order by all"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("privacy", 0, True), ("privacy", 50, False), ("solution", 50, None),
+        ("spelling", None, None), ("tone", 100, None), ("tone", 100, None), ("tone", 100, None),
+    ]  # fmt: skip
+
+
+def test_reviews_are_a_mean_and_a_share(golden: World) -> None:
+    mean, share = (
+        golden.query(
+            f"select sum(value_sum) as total, sum(value_count) as n, sum(numerator) as hits, "
+            f"sum(denominator) as of_all, min(cohort_date) as first, max(cohort_date) as last "
+            f"from metrics_daily where metric = '{metric}'"
+        )[0]
+        for metric in ("review_score", "review_pass")
+    )
+    assert (mean["total"], mean["n"]) == (pytest.approx(250 / 3 + 80 + 75), 4)
+    assert (share["hits"], share["of_all"]) == (2, 4)
+    assert {mean["first"], mean["last"]} == {date(2026, 3, 16)}
+
+
+def test_reviews_that_do_not_count_have_a_reason(golden: World) -> None:
+    rows = golden.query(
+        "select record_id, left_out_reason from metric_records "
+        "where metric = 'review_pass' and left_out_reason is not null order by all"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("deleted", "deleted"), ("nothing rated", "not_rated"), ("of spam", "spam"),
+        ("without weight", "not_rated"),
+    ]  # fmt: skip
+
+
+def test_review_is_of_its_agent_else_of_the_agent_of_its_case(golden: World) -> None:
+    rows = golden.query(
+        "select record_id, agent_id, team, channel from metric_records "
+        "where metric = 'review_score' and left_out_reason is null order by all"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("at the mark", "agent 7", None, None), ("failed", "agent 7", None, None),
+        ("half", None, None, None), ("weighted", "agent 1", "Billing", "email"),
+    ]  # fmt: skip
+    (ranked,) = golden.query(
+        "select numerator, denominator, value, is_small_sample from agent_ranking "
+        "where metric = 'review_pass' and member = 'agent 7'"
+    )
+    assert tuple(ranked.values()) == (1, 2, 0.5, True)
+
+
+def test_spread_and_charts_of_reviews(golden: World) -> None:
+    (row,) = golden.query(
+        "select value_count, mean, median from quality_control "
+        "where measure = 'review' and period = 'week' and dimension = 'all'"
+    )
+    assert tuple(row.values()) == (4, pytest.approx((250 / 3 + 80 + 75) / 4), 77.5)
+    charts = golden.query(
+        "select chart, metric, statistic, value from control_charts "
+        "where metric in ('review', 'review_pass') and dimension = 'all' order by all"
+    )
+    assert [tuple(row.values()) for row in charts] == [
+        ("p", "review_pass", "share", 0.5),
+        ("xmr", "review", "mean", pytest.approx((250 / 3 + 80 + 75) / 4)),
+        ("xmr", "review", "median", 77.5),
+    ]
+
+
 def test_all_of_a_day_are_those_of_its_teams(golden: World) -> None:
     rows = golden.query(
         "select dimension, measure, clock, period, sum(value_count) as n from quality_control "

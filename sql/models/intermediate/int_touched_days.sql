@@ -64,6 +64,29 @@ answer_days as (
 
 ),
 
+-- A review counts on the day of its latest rating: what one of them moves
+-- may have stood on the day of any other.
+touched_reviews as (
+
+    select distinct ratings.review_id
+    from {{ ref('quality_review_ratings') }} as ratings
+    where
+        {{ local_day('ratings.reviewed_at', "'UTC'") }}
+        in (select day from run_days)
+        or ratings.case_id in (select case_id from changed)
+
+),
+
+review_days as (
+
+    select {{ local_day('ratings.reviewed_at', 'zones.time_zone') }} as day
+    from {{ ref('quality_review_ratings') }} as ratings
+    semi join touched_reviews
+        on ratings.review_id = touched_reviews.review_id
+    cross join zones
+
+),
+
 all_days as (
 
     select day from run_days
@@ -77,6 +100,8 @@ all_days as (
     select day from answer_days
     union
     select offered_day from answer_days
+    union
+    select day from review_days
 
 ),
 

@@ -28,7 +28,7 @@ metrics as (
     where
         metrics_by.metric in (
             'csat', 'sla', 'one_touch', 'first_contact', 'reopen',
-            'first_reply', 'full_resolution'
+            'first_reply', 'full_resolution', 'review_score', 'review_pass'
         )
         and metrics_by.dialect = 'house'
         and coalesce(metrics_by.sla_metric, 'first_reply') = 'first_reply'
@@ -62,8 +62,10 @@ valued as (
         *,
         {{ value_of_sums() }} as value,
         coalesce(denominator, value_count) as size,
-        metric in ('csat', 'sla', 'one_touch', 'first_contact')
-            as higher_is_better
+        metric in (
+            'csat', 'sla', 'one_touch', 'first_contact', 'review_score',
+            'review_pass'
+        ) as higher_is_better
     from summed
 
 ),

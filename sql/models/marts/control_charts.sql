@@ -40,7 +40,8 @@ individuals as (
         null::double as numerator,
         if(statistic = 'mean', mean, median) as value,
         if(measure = 'satisfaction', 1.0, 0.0)::double as lowest,
-        if(measure = 'satisfaction', 5.0, null)::double as highest
+        case measure when 'satisfaction' then 5.0 when 'review' then 100.0 end
+        ::double as highest
     from daily
 
 ),
@@ -63,7 +64,8 @@ shares as (
     cross join run
     where
         metrics.metric in (
-            'csat', 'one_touch', 'first_contact', 'reopen', 'sla'
+            'csat', 'one_touch', 'first_contact', 'reopen', 'sla',
+            'review_pass'
         )
         and metrics.dialect = 'house'
         and coalesce(metrics.sla_metric, 'first_reply') = 'first_reply'

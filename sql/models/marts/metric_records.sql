@@ -234,6 +234,47 @@ of_answers as (
 
 ),
 
+{%- set review_columns %}
+        review_id as record_id,
+        case_id,
+        source,
+        channel,
+        product,
+        language,
+        team,
+        need,
+        priority,
+        agent_id,
+        customer_id,
+        opened_date,
+        left_out_reason
+{%- endset %}
+
+of_reviews as (
+
+    select
+        'review_score' as metric,
+        'reviewed' as cohort,
+        reviewed_date as cohort_date,
+        {{ review_columns }},
+        if(left_out_reason is null, review_score, null) as value_sum,
+        if(left_out_reason is null, 1, null)::double as value_count
+    from {{ ref('int_reviews') }}
+
+    union all by name
+
+    select
+        'review_pass' as metric,
+        'reviewed' as cohort,
+        reviewed_date as cohort_date,
+        {{ review_columns }},
+        if(left_out_reason is null, is_passed::int, null)::double
+            as numerator,
+        if(left_out_reason is null, 1, null)::double as denominator
+    from {{ ref('int_reviews') }}
+
+),
+
 united as (
 
     select
@@ -255,6 +296,13 @@ united as (
         'answer' as counted,
         *
     from of_answers
+
+    union all by name
+
+    select
+        'review' as counted,
+        *
+    from of_reviews
 
 ),
 

@@ -27,6 +27,8 @@ components as (
     union all by name
     select * from {{ ref('int_metrics_surveys') }}
     union all by name
+    select * from {{ ref('int_metrics_reviews') }}
+    union all by name
     select * from {{ ref('int_metrics_backlog') }}
 
 ),

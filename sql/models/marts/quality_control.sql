@@ -81,6 +81,22 @@ measured as (
         kind = 'csat'
         and left_out_reason is null
         and rated_date in (select day from days)
+
+    union all
+
+    select
+        'review' as measure,
+        'calendar' as clock,
+        reviewed_date as day,
+        team,
+        agent_id,
+        channel,
+        need,
+        review_score as amount
+    from {{ ref('int_reviews') }}
+    where
+        left_out_reason is null
+        and reviewed_date in (select day from days)
     {%- for clock, suffix in {
         'calendar': '_minutes', 'business': '_business_minutes'
     }.items() %}

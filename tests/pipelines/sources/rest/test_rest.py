@@ -423,3 +423,46 @@ def test_columns(staged: Rows, entity: str, key: dict[str, Any], column: str, va
 def test_conditions(staged: Rows) -> None:
     assert {row["source_customer_id"] for row in staged["customers"]} == {"K-1", "K-2"}
     assert {row["body"] for row in staged["feedback"]} == {"Where is my parcel?", "Thank you!"}
+
+
+def test_a_review_is_a_row_for_each_of_its_categories(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DESK", '{"login": "me", "password": "quiet"}')
+    review = {
+        "no": "R-1", "ticket": "7", "of": "E-17", "by": "E-19", "at": "2026-11-03T08:00:00Z",
+        "items": [
+            {"name": "Tone", "points": 4, "weight": 2, "must": False, "remark": "curt"},
+            {"name": "Privacy", "points": None, "weight": 1, "must": True},
+        ],
+    }  # fmt: skip
+    endpoint = STAFF | {
+        "entity": "quality_reviews",
+        "explode": "items",
+        "columns": {
+            "source_review_id": "no",
+            "category": "item.name",
+            "score": "item.points",
+            "weight": "item.weight",
+            "is_critical": "item.must",
+            "comment": "item.remark",
+            "source_case_id": "ticket",
+            "source_agent_id": "of",
+            "source_reviewer_id": "by",
+            "reviewed_at": "at",
+        },
+        "constants": {"scale_min": 1, "scale_max": 5, "case_source": "desk"},
+    }
+    with Erp(json.loads(PAYLOAD.read_text("utf-8")) | {"members": [review]}) as server:
+        assert isinstance(server, Erp)
+        source = source_of(server, endpoint)
+        rows = stage(tmp_path, source)
+    assert quarantined(tmp_path, source) == []
+    tone, privacy = (one(rows["quality_reviews"], category=name) for name in ("Tone", "Privacy"))
+    assert (tone["score"], tone["weight"], tone["is_critical"]) == (4, 2, False)
+    assert (privacy["score"], privacy["is_critical"], privacy["scale_max"]) == (None, True, 5)
+    assert tone["source_review_id"] == privacy["source_review_id"] == "R-1"
+    assert (tone["source_case_id"], tone["case_source"], tone["source_agent_id"]) == (
+        "7", "desk", "E-17",
+    )  # fmt: skip
+    assert tone["reviewed_at"] == datetime(2026, 11, 3, 8, tzinfo=UTC)
