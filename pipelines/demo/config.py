@@ -63,6 +63,7 @@ def render_config(*, home: str, folder: str, helpdesk_url: str, reviews_url: str
         posts=quote(f"{folder}/app_feedback.jsonl"),
         customers=quote(f"{folder}/customers.csv"),
         orders=quote(f"{folder}/orders.jsonl"),
+        reviews_file=quote(f"{folder}/quality_reviews.csv"),
         agents=quote(f"{folder}/agents.csv"),
         teams="".join(render_team(team) for team in catalog.TEAMS),
     )

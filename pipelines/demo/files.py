@@ -43,6 +43,32 @@ CRM_COLUMNS = [
     "do_not_contact",
     "updated_at",
 ]
+REVIEW_COLUMNS = [
+    "review_id",
+    "ticket_id",
+    "agent",
+    "reviewer",
+    "category",
+    "selected",
+    "lowest",
+    "highest",
+    "weight",
+    "critical",
+    "remark",
+    "reviewed_at",
+]
+# What reviewers rate: category, lowest and highest choice, weight, whether critical.
+REVIEW_CATEGORIES = (
+    ("Tone", 1, 5, 20.0, False),
+    ("Solution", 1, 5, 50.0, False),
+    ("Process", 1, 4, 30.0, False),
+    ("Privacy", 0, 1, 0.05, True),
+)
+REVIEWED_SHARE = 0.15
+PRIVACY_REMARKS = {
+    "en": "Gave the order away without asking who called.",
+    "zh": "未核实身份就透露了订单信息。",
+}
 HR_COLUMNS = ["agent_id", "full_name", "email", "team", "languages", "active", "role", "updated_at"]
 
 
@@ -54,6 +80,17 @@ class Row:
     id: str
     data: bytes
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Solve:
+    """The first solve of a case: when, by whom, and who leads the team."""
+
+    ticket: int
+    at: int
+    agent: int
+    lead: int
+    language: str
 
 
 def csv_line(values: list[Any]) -> str:
@@ -313,6 +350,49 @@ def make_agent_rows(start: int) -> list[Row]:
             to_local(start - 40 * 86400),
         )
         rows.append(Row(0, agent.hr_id, csv_line(list(values)).encode()))
+    return rows
+
+
+def make_review_rows(solved: list[Solve], now: int, truth: Truth) -> list[Row]:
+    """What team leads rated of some solved cases, a row a category, a day or two afterwards."""
+    rows = []
+    passed = failed = reviews = 0
+    for solve in solved:
+        rng = random.Random(f"{truth.seed}/quality/{solve.ticket}")
+        reviewed = solve.at + rng.randint(20, 60) * 3600
+        if rng.random() >= REVIEWED_SHARE or reviewed > now:
+            continue
+        reviews += 1
+        total = weights = 0.0
+        is_failed = False
+        for category, lowest, highest, weight, is_critical in REVIEW_CATEGORIES:
+            is_bad = rng.random() < (0.04 if is_critical else 0.25)
+            selected: int | None = rng.randint(lowest, highest - 1) if is_bad else highest
+            if not is_critical and rng.random() < 0.1:
+                selected = None
+            else:
+                total += weight * 100 * ((selected or 0) - lowest) / (highest - lowest)
+                weights += weight
+            is_failed |= is_critical and selected == lowest
+            remark = PRIVACY_REMARKS[solve.language] if is_critical and selected == 0 else ""
+            values = (
+                f"Q{solve.ticket}",
+                solve.ticket,
+                solve.agent,
+                solve.lead,
+                category,
+                "" if selected is None else selected,
+                lowest,
+                highest,
+                weight,
+                "yes" if is_critical else "no",
+                remark,
+                to_local(reviewed),
+            )
+            rows.append(Row(reviewed, f"Q{solve.ticket}", csv_line(list(values)).encode()))
+        failed += is_failed
+        passed += not is_failed and total / weights >= 80 - 1e-9
+    truth.quality = {"reviews": reviews, "passed": passed, "failed_critical": failed}
     return rows
 
 

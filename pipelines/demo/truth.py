@@ -53,6 +53,9 @@ class Truth:
     low_survey_answers: list[dict[str, str]] = field(default_factory=list)
     """``{case_id, rated_at}`` of cases called bad by a survey that was answered after their last
     solve: CSAT 1 to 3 of 5, or NPS 0 to 6."""
+    quality: dict[str, int] = field(default_factory=dict)
+    """``{reviews, passed, failed_critical}``: quality reviews, those of 80 points or more, and
+    those that a critical category failed."""
     at_risk: list[dict[str, str]] = field(default_factory=list)
     """``{case_id, priority, opened_at, breach_at}``: no reply yet, target (calendar clock: urgent
     1 h, high 4 h, normal 8 h, low 24 h) ends within 8 hours after the period."""

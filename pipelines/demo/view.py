@@ -28,7 +28,7 @@ def write_view(world: World, directory: Path, truth: Truth, now: int) -> None:
     tickets = [t for t in world.tickets if t.opened <= now]
     write_helpdesk(world, directory / SERVED, truth, tickets, now)
     write_reviews(world, directory / SERVED, truth, now)
-    write_files(world, directory, truth, now)
+    write_files(world, directory, truth, tickets, now)
     write_labels(world, directory, truth, tickets, now)
     note_cases(truth, tickets, now)
     note_low_answers(world, truth, now)
@@ -408,7 +408,9 @@ def write_reviews(world: World, served: Path, truth: Truth, now: int) -> None:
     )
 
 
-def write_files(world: World, directory: Path, truth: Truth, now: int) -> None:
+def write_files(
+    world: World, directory: Path, truth: Truth, tickets: list[Ticket], now: int
+) -> None:
     def rng(name: str) -> random.Random:
         return random.Random(f"{truth.seed}/{truth.until}/{name}")
 
@@ -432,10 +434,38 @@ def write_files(world: World, directory: Path, truth: Truth, now: int) -> None:
     )
     rows = files.make_order_rows(world, now)
     files.write_rows(directory / "orders.jsonl", "erp", "orders", rows, truth)
+    rows = files.make_review_rows(list_solves(tickets, now), now, truth)
+    files.write_rows(
+        directory / "quality_reviews.csv",
+        "quality",
+        "reviews",
+        rows,
+        truth,
+        columns=files.REVIEW_COLUMNS,
+    )
     rows = files.make_agent_rows(world.period.start)
     files.write_rows(
         directory / "agents.csv", "hr", "agents", rows, truth, columns=files.HR_COLUMNS
     )
+
+
+def list_solves(tickets: list[Ticket], now: int) -> list[files.Solve]:
+    """First solves of cases that somebody opened in earnest, whatever becomes of them later."""
+    found = []
+    leads: dict[str, int] = {}  # of each team the first
+    lead_of = {a.user_id: leads.setdefault(a.team, a.user_id) for a in catalog.AGENTS}
+    for ticket in tickets:
+        audits = seen(ticket, now)
+        if ticket.plants & {"spam", "test", "bot"}:
+            continue
+        for place, audit in enumerate(audits):
+            if any(event.field == "status" and event.value == "solved" for event in audit.events):
+                agent: int = state_at(audits[: place + 1]).get("assignee_id") or 0
+                lead = lead_of.get(agent)
+                if lead and lead != agent:
+                    found.append(files.Solve(ticket.id, audit.at, agent, lead, ticket.language))
+                break
+    return found
 
 
 # labels and truth

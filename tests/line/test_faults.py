@@ -21,7 +21,7 @@ from tests.line.world import PSEUDONYM_KEY, ROOT, UNTIL, list_lake_faults
 
 SCALE = 0.03
 CONNECTION = "AIRFLOW_CONN_HELPDESK"
-FILES = ("survey", "app_feedback", "crm", "erp", "hr")
+FILES = ("survey", "app_feedback", "crm", "erp", "quality", "hr")
 SOURCES = {*FILES, "helpdesk", "reviews"}
 # As a disk that is full: no file may grow beyond that many bytes.
 SMALL_DISK = """

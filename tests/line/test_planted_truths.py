@@ -66,6 +66,7 @@ def ask_one(con: duckdb.DuckDBPyConnection, query: str, *values: Any) -> Any:
         ("app_feedback.feedback", "select count(*) from feedback where source = 'app_feedback'"),
         ("crm.customers", "select count(*) from lake.customers where source = 'crm'"),
         ("erp.orders", "select count(*) from orders"),
+        ("quality.reviews", "select count(*) from quality_reviews"),
         ("hr.agents", "select count(*) from lake.agents where source = 'hr'"),
     ],
 )  # fmt: skip
@@ -73,6 +74,18 @@ def test_every_valid_record_arrives(
     con: duckdb.DuckDBPyConnection, truth: Truth, stream: str, query: str
 ) -> None:
     assert ask_one(con, query) == truth.counts[stream]["valid_ids"]
+
+
+def test_reviews_score_as_planted(con: duckdb.DuckDBPyConnection, truth: Truth) -> None:
+    found = ask(
+        con,
+        "select count(*), count(*) filter (where is_passed), "
+        "count(*) filter (where has_failed_critical) from quality_reviews "
+        "where case_id in (select case_id from cases) "
+        "and agent_id in (select agent_id from agents)",
+    )
+    assert found == [tuple(truth.quality.values())]
+    assert truth.quality["failed_critical"] > 0
 
 
 def test_every_valid_survey_row_arrives(con: duckdb.DuckDBPyConnection, truth: Truth) -> None:
