@@ -163,7 +163,7 @@ def serve_dynamics365(records: int) -> VendorServer:
     keys = {
         "incidents": "incidentid", "contacts": "contactid", "emails": "activityid",
         "annotations": "annotationid", "posts": "postid", "phonecalls": "activityid",
-        "incidentresolutions": "activityid",
+        "incidentresolutions": "activityid", "audits": "auditid",
     }  # fmt: skip
     links = ("_regardingobjectid_value", "_objectid_value", "_incidentid_value",
              "_customerid_value", "_primarycontactid_value", "_masterid_value")  # fmt: skip
