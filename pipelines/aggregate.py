@@ -23,6 +23,12 @@ from pipelines.build_file import (
     write_comments_of,
     write_rows,
 )
+from pipelines.config_changes import (
+    has_other_zones,
+    list_calendar_queries,
+    list_policy_queries,
+    list_team_queries,
+)
 from pipelines.context import Run, StepCount, timed_step
 from pipelines.dbt_project import SQL_FOLDER, invoke_dbt, list_project_files, start_import
 from pipelines.entities import FACTS, LABELS
@@ -79,7 +85,7 @@ STATE_COMMENTS = {
             "facts_version": "Version of the manifest of facts.",
             "labels_version": "Version of the manifest of labels.",
             "as_of": "Instant up to which running clocks were counted.",
-            "fingerprint": "Hash of sql/ and of the configuration that the marts depend on.",
+            "fingerprint": "Hash of sql/ and of the configuration that all marts depend on.",
         },
     ),
     "state.files": (
@@ -128,7 +134,7 @@ def run(run: Run, *, with_tests: bool = False) -> list[StepCount]:
             consumed = None if run.full_refresh else read_consumed(con, run)
             mark_unfinished(con)
             write_lake_views(con, run)
-            write_config(con, run.settings, *find_range(run), fingerprint(run.settings))
+            write_config(con, run.settings, *find_range(run), calendar_stamp(run.settings))
         found, project = build(run, consumed, with_tests=with_tests)
         if consumed is not None and any(count.difference for count in found):
             # Rows have left the facts (an erasure): only building all again takes them out.
@@ -160,20 +166,23 @@ def build(
 
 
 def fingerprint(settings: Settings) -> str:
-    """Changes with what makes all marts built before wrong: sql/ and the configuration they use.
+    """Changes with what makes all marts built before wrong: sql/, and where the project is.
 
-    Of service levels, which concern some cases, read_consumed keeps account.
+    Service levels, teams and calendars concern some cases: see pipelines/config_changes.py. The
+    kinds of sources tell who is one customer; int_touched_cases finds the cases of those who moved.
     """
-    content = settings.model_dump(mode="json")
-    used = ("name", "groups", "needs", "calendar")  # who works in a team changes no mart
-    teams = [{name: team[name] for name in used} for team in content["teams"]]
-    parts: list[Any] = [content["calendars"], teams]
-    parts += [settings.project.time_zone, settings.project.calendar]
-    parts += [[source.name, source.kind] for source in settings.sources]
-    digest = hashlib.md5(json.dumps(parts, sort_keys=True).encode(), usedforsecurity=False)
+    parts = [settings.project.time_zone, settings.project.calendar]
+    digest = hashlib.md5(json.dumps(parts).encode(), usedforsecurity=False)
     for path in list_project_files(("models", "macros")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def calendar_stamp(settings: Settings) -> str:
+    """Changes with what calendars are expanded from."""
+    calendars = settings.model_dump(mode="json", include={"calendars"})
+    content = fingerprint(settings) + json.dumps(calendars, sort_keys=True)
+    return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
 
 
 def list_policies(settings: Settings) -> list[dict[str, Any]]:
@@ -228,6 +237,7 @@ def note_consumed(con: duckdb.DuckDBPyConnection, run: Run) -> None:
     for name, (about, told) in STATE_COMMENTS.items():
         write_comments_of(con, name, about, told)
     con.execute("drop table if exists state.unfinished")
+    con.execute("drop schema if exists before cascade")
     con.execute("commit")
     con.execute("checkpoint")
 
@@ -337,7 +347,7 @@ def write_touched(con: duckdb.DuckDBPyConnection, run: Run, consumed: Consumed |
     }
     types = ["varchar", "date", "timestamptz", "varchar"]
     write_rows(con, "run.current", dict(zip(current, types, strict=True)), [current])
-    write_built_views(con, is_empty=consumed is None)
+    write_built_views(con, run.settings, is_empty=consumed is None)
     files = list_files(run.lake)
     if consumed is None:
         changed = set(files)
@@ -345,7 +355,10 @@ def write_touched(con: duckdb.DuckDBPyConnection, run: Run, consumed: Consumed |
     else:
         changed = {key for key, path in files.items() if consumed.files.get(key) != path}
         changed |= set(consumed.files) - set(files)
-        cases = " union all ".join(list_touched_queries(run, consumed, files, changed))
+        queries = list_touched_queries(run, consumed, files, changed)
+        queries += list_policy_queries(consumed.policies, list_policies(run.settings))
+        queries += list_team_queries(con) + list_calendar_queries(con)
+        cases = " union all ".join(queries)
     con.execute(
         "create or replace table run.touched_cases as "
         f"select case_id, bool_or(is_changed) as is_changed from ({cases}) "
@@ -355,8 +368,12 @@ def write_touched(con: duckdb.DuckDBPyConnection, run: Run, consumed: Consumed |
     write_rows(con, "run.touched_days", {"day": "date"}, days)
 
 
-def write_built_views(con: duckdb.DuckDBPyConnection, *, is_empty: bool) -> None:
-    """What the marts hold from the run before: cases, and the days on which they count."""
+def write_built_views(
+    con: duckdb.DuckDBPyConnection, settings: Settings, *, is_empty: bool
+) -> None:
+    """What the marts hold from the run before: cases, their days, and customers."""
+    kind = "table" if has_table(con, "run", "built_customers") else "view"
+    con.execute(f"drop {kind} if exists run.built_customers")
     if is_empty:
         con.execute(
             "create or replace view run.built_cases as select null::varchar as case_id, "
@@ -366,20 +383,39 @@ def write_built_views(con: duckdb.DuckDBPyConnection, *, is_empty: bool) -> None
             "create or replace view run.built_days as "
             "select null::varchar as case_id, null::date as day where false"
         )
+        con.execute(
+            "create view run.built_customers as select null::varchar as customer_id, "
+            "null::varchar as segment, null::boolean as do_not_contact where false"
+        )
         return
     con.execute(
         "create or replace view run.built_cases as "
         "select case_id, customer_id, last_solved_at from main.cases"
     )
-    days = ", ".join(
-        f"({instant} at time zone time_zone)::date"
-        for instant in ("opened_at", "first_reply_at", "first_resolved_at", "last_solved_at")
-    )
-    con.execute(
-        "create or replace view run.built_days as "
-        f"select case_id, unnest([{days}]) as day from main.cases "
+    instants = ["opened_at", "first_reply_at", "first_resolved_at", "last_solved_at"]
+    days = (
+        f"select case_id, unnest([{list_local_days(instants)}]) as day from main.cases "
         "union all select case_id, decided_date from main.sla_events"
     )
+    if has_other_zones(con):
+        answered = list_local_days(["answered_at", "offered_at"])
+        days += (
+            f" union all select case_id, unnest([{answered}]) "
+            "from main.survey_responses inner join main.cases using (case_id)"
+        )
+    con.execute(f"create or replace view run.built_days as {days}")
+    # Who the customer is matters only to some service levels; else nobody has changed.
+    matters = any(policy.when.segment or policy.pause_do_not_contact
+                  for policy in settings.sla_policies)  # fmt: skip
+    con.execute(
+        f"create {'table' if matters else 'view'} run.built_customers as "
+        "select customer_id, segment, do_not_contact from main.customers"
+    )
+
+
+def list_local_days(instants: list[str]) -> str:
+    """The days of instants in their case's zone, as expressions of a list."""
+    return ", ".join(f"({instant} at time zone time_zone)::date" for instant in instants)
 
 
 def list_touched_queries(
@@ -401,7 +437,6 @@ def list_touched_queries(
         "where first_contact_resolved is null and status in ('solved', 'closed') "
         f"and last_solved_at + interval 7 days <= {as_of}",
     ]
-    queries += list_policy_queries(consumed.policies, list_policies(run.settings))
     for entity in ("cases", "case_events", "feedback", "survey_responses"):
         rows = read_changed(entity, consumed.facts_version)
         if rows is not None:
@@ -421,46 +456,7 @@ def list_touched_queries(
                 f"from read_parquet({quote_list(sorted(feedback))}) "
                 f"where feedback_id in (select feedback_id from {labels})"
             )
-    customers = read_changed("customers", consumed.facts_version)
-    if customers is not None and any(
-        policy.when.segment or policy.pause_do_not_contact for policy in run.settings.sla_policies
-    ):
-        queries.append(
-            "select case_id, true as is_changed from lake.cases "
-            f"where customer_ref in (select customer_ref from {customers})"
-        )
     return queries
-
-
-def list_policy_queries(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
-    """Queries of the cases that another list of service levels may judge otherwise.
-
-    A case is judged by the first policy that matches, so only those that a changed policy matches
-    or matched come into question; channel and tags tell most of the others apart.
-    """
-    old, new = ({policy["name"]: policy for policy in policies} for policies in (before, after))
-    changed = [
-        policies[name]
-        for policies in (old, new)
-        for name in policies
-        if old.get(name) != new.get(name)
-    ]
-    if [name for name in old if name in new] != [name for name in new if name in old]:
-        changed += new.values()  # another order: any of them may come first now
-    queries = []
-    for policy in changed:
-        conditions = ["true"]
-        if policy["when"]["channel"]:
-            conditions.append(f"channel in ({quote_items(policy['when']['channel'])})")
-        if policy["when"]["tag"]:
-            conditions.append(f"list_has_any(tags, [{quote_items(policy['when']['tag'])}])")
-        where = " and ".join(conditions)
-        queries.append(f"select case_id, true as is_changed from lake.cases where {where}")
-    return queries
-
-
-def quote_items(values: list[str]) -> str:
-    return ", ".join(quote(value) for value in values)
 
 
 def list_touched_days(

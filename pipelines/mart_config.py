@@ -19,6 +19,8 @@ from pipelines.errors import HearbackError
 from pipelines.settings import Calendar, Settings, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import duckdb
 
 Rows = list[dict[str, Any]]
@@ -29,6 +31,8 @@ RECORD_KINDS = {
 }  # fmt: skip
 # Calendars are expanded further than needed, so that the next days need no new expansion.
 SPARE_BEFORE, SPARE_AFTER = timedelta(days=31), timedelta(days=93)
+TEAM_TABLES = ("teams", "team_groups")
+CALENDAR_TABLES = ("calendar_slots", "calendar_readings", "calendar_range")
 
 COLUMNS: dict[str, dict[str, str]] = {
     "project": {"time_zone": "varchar", "calendar": "varchar", "languages": "varchar[]"},
@@ -88,15 +92,19 @@ def write_config(
 ) -> None:
     """Write the configuration that the marts read, calendars from first to last at least.
 
-    The calendars are left as they are while ``stamp`` is the same and they reach far enough.
+    The calendars are left as they are while ``stamp`` is the same and they reach far enough. What
+    is replaced and may concern some cases only stays in schema ``before``.
     """
     con.execute("create schema if not exists config")
+    con.execute("drop schema if exists before cascade")
+    keep_replaced(con, TEAM_TABLES)
     for name, rows in list_rows(settings).items():
         write_rows(con, f"config.{name}", COLUMNS[name], rows)
     if has_table(con, "config", "calendar_range"):
         kept = fetch_row(con, "select fingerprint, first, last from config.calendar_range")
         if kept is not None and kept[0] == stamp and kept[1] <= first and kept[2] >= last:
             return
+    keep_replaced(con, CALENDAR_TABLES)
     first, last = first - SPARE_BEFORE, last + SPARE_AFTER
     write_calendars(con, settings, first, last)
     write_rows(
@@ -115,6 +123,14 @@ def write_config(
             "last": "Last day.",
         },
     )
+
+
+def keep_replaced(con: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
+    """Copy tables of config, those that are there, into schema before."""
+    con.execute("create schema if not exists before")
+    for name in names:
+        if has_table(con, "config", name):
+            con.execute(f"create table before.{name} as from config.{name}")
 
 
 def list_rows(settings: Settings) -> dict[str, Rows]:

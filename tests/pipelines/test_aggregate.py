@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sql"))
 
-from mart_world import AS_OF, World, at, make_settings
+from mart_world import AS_OF, OFFICE_HOURS, WEEK, World, at, make_settings
 
-from pipelines import aggregate, dbt_project
+from pipelines import aggregate, config_changes, dbt_project
 from pipelines.errors import HearbackError
+from pipelines.mart_config import write_config
 
 TABLES = ("cases", "sla_events", "metrics_daily", "metric_parity", "survey_responses",
           "quality_reviews", "follow_up_candidates", "customers", "orders", "feedback",
@@ -334,18 +336,159 @@ def test_other_service_levels_rebuild_only_the_cases_they_may_judge_otherwise(
     assert stepwise.query("select policy from sla_events where case_id = 'chat'") != []
 
 
-def test_members_and_service_levels_are_no_reason_to_build_all_again(tmp_path: Path) -> None:
+LEVELS = [
+    {"name": "promised", "when": {"tag": ["promised"]}, "first_reply": 240},
+    {"name": "gold", "when": {"segment": ["gold"]}, "clock": "calendar", "first_reply": 15},
+]
+HOURS = dict.fromkeys(WEEK, OFFICE_HOURS)
+CHINA, BERLIN = (
+    {"name": name, "time_zone": zone, "hours": HOURS, "closed": [date(2026, 10, 1)]}
+    for name, zone in (("china", "Asia/Shanghai"), ("berlin", "Europe/Berlin"))
+)
+BILLING = {"name": "Billing", "groups": ["billing", "invoices"]}
+EUROPE = {"name": "Europe", "groups": ["eu"], "calendar": "berlin"}
+NIGHT = {"name": "Night", "groups": ["night"], "calendar": "berlin"}
+DESK, CRM, SHOP = (
+    {"name": name, "kind": kind}
+    for name, kind in (("support", "zendesk"), ("crm", "salesforce"), ("shop", "zendesk"))
+)
+
+
+def add_two_teams(world: World) -> None:
+    """Solved cases on two calendars, and customers whom a system of record joins."""
+    world.add_case("berlin", "04 08:00", status="solved", source_group="eu")
+    world.add_event("berlin", "04 09:00", "agent_reply")
+    world.add_answer("late in the evening", "11 20:00", "csat", 2, case_id="berlin")
+    world.add_status("berlin", "04 14:00", "new", "solved")
+    world.add_case("handed over", "05 02:00", status="solved", source_group="eu")
+    world.add_event("handed over", "05 09:00", "group_changed", from_value="billing",
+                    to_value="eu")  # fmt: skip
+    world.add_status("handed over", "05 10:00", "new", "solved")
+    # Answered at once: the promise would have been broken on the morning of the thirteenth.
+    world.add_case("promised", "12 15:00", status="solved", source_group="eu", tags=["promised"])
+    world.add_event("promised", "12 15:30", "agent_reply")
+    world.add_status("promised", "12 15:30", "new", "solved")
+    world.add_case("running", "16 02:00")
+    world.add_case("quick", "18 02:00", status="solved")
+    world.add_status("quick", "18 02:30", "new", "solved")
+    world.add_case("figure", "06 02:00", status="solved")
+    world.add_status("figure", "06 03:00", "new", "solved")
+    add_figure(world, "figure", "full_resolution", 7, "business")
+    # Of one person, by the id of the system of record.
+    world.add_case("first", "09 02:00", status="solved", source_group="night", customer_ref="crm 1")
+    world.add_status("first", "09 03:00", "new", "solved")
+    world.add_case("second", "10 02:00", status="solved", customer_ref="shop 1")
+    world.add_status("second", "10 03:00", "new", "solved")
+    world.add_case("of gold", "03 02:00", status="solved", customer_ref="crm 2")
+    world.add_event("of gold", "03 02:30", "agent_reply")
+    world.add_status("of gold", "03 03:00", "new", "solved")
+    for number in ("1", "2"):
+        world.put("customers", f"crm {number}", customer_ref=f"crm {number}", source="crm",
+                  source_customer_id=number)  # fmt: skip
+        world.put("customers", f"shop {number}", customer_ref=f"shop {number}", source="shop",
+                  source_customer_id=f"s{number}", external_id=number, segment="gold")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two_teams(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("two teams"), sla_policies=LEVELS,
+                  calendars=[CHINA, BERLIN], sources=[DESK, CRM, SHOP])  # fmt: skip
+    add_two_teams(world)
+    world.commit()
+    world.build()
+    return world
+
+
+def close(calendar: dict[str, Any], day: int, month: int = 3) -> dict[str, Any]:
+    return {**calendar, "closed": [date(2026, month, day), *calendar["closed"]]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "concerned"),
+    [
+        ({}, set()),
+        ({"calendars": [CHINA, close(BERLIN, 4)]}, {"berlin", "figure"}),
+        ({"calendars": [CHINA, close(BERLIN, 5)]}, {"handed over", "figure"}),
+        ({"calendars": [close(CHINA, 5), BERLIN]}, {"handed over", "figure"}),
+        ({"calendars": [close(CHINA, 18), BERLIN]}, {"quick", "running", "figure"}),
+        ({"calendars": [CHINA, close(BERLIN, 13)]}, {"promised", "figure"}),
+        # A Saturday is closed anyway, and in August nothing of this is left.
+        ({"calendars": [CHINA, close(BERLIN, 7)]}, set()),
+        ({"calendars": [CHINA, close(BERLIN, 3, month=8)]}, set()),
+        ({"calendars": [CHINA, BERLIN, {**BERLIN, "valid_from": date(2026, 3, 5), "hours": {}}]},
+         {"handed over", "promised", "figure"}),
+        # Any calendar may explain a figure.
+        ({"calendars": [CHINA, BERLIN, {**CHINA, "name": "spare"}]}, {"figure"}),
+        ({"teams": [BILLING, EUROPE, NIGHT]}, {"first"}),
+        ({"teams": [BILLING, {**EUROPE, "name": "EMEA"}]}, {"berlin", "handed over", "promised"}),
+        ({"teams": [BILLING, {**EUROPE, "calendar": "china"}]},
+         {"berlin", "handed over", "promised"}),
+        ({"teams": [{**BILLING, "groups": ["billing", "night"]}, EUROPE]}, {"first"}),
+        ({"teams": [EUROPE, {**BILLING, "needs": ["sales"], "lead_email": "a@b.example"}]}, set()),
+    ],
+)  # fmt: skip
+def test_other_hours_and_teams_concern_some_cases(
+    two_teams: World, tmp_path: Path, changes: dict[str, Any], concerned: set[str]
+) -> None:
+    copy = tmp_path / "copy.duckdb"
+    copy.write_bytes(two_teams.home.build.read_bytes())
+    usual = {"sla_policies": LEVELS, "calendars": [CHINA, BERLIN]}
+    settings = make_settings(tmp_path, **(usual | changes))
+    with duckdb.connect(str(copy)) as con:
+        write_config(con, settings, date(2026, 2, 1), date(2027, 4, 1), "other")
+        queries = config_changes.list_team_queries(con)
+        queries += config_changes.list_calendar_queries(con)
+        found = {case for query in queries for case, _ in con.execute(query).fetchall()}
+    assert found == concerned
+
+
+def test_other_hours_teams_and_sources_give_what_building_at_once_gives(
+    two_teams: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All teams leave the zone in which the evening's answer was counted; and the system of record,
+    # by which two customers were one, is none any more.
+    after = {
+        "sla_policies": LEVELS,
+        "sources": [DESK, {**CRM, "kind": "zendesk"}, SHOP],
+        "teams": [BILLING, {**EUROPE, "calendar": "china"}],
+        "calendars": [close(CHINA, 12), BERLIN],
+    }
+    shutil.copytree(two_teams.settings.home, tmp_path / "stepwise")
+    stepwise, at_once = (World(tmp_path / name, **after) for name in ("stepwise", "at once"))
+    add_two_teams(at_once)
+    at_once.commit()
+    modes: list[bool] = []
+    build_marts = aggregate.build_marts
+
+    def watch(run: Any, *, is_full: bool, with_tests: bool = False) -> Any:
+        modes.append(is_full)
+        return build_marts(run, is_full=is_full, with_tests=with_tests)
+
+    monkeypatch.setattr(aggregate, "build_marts", watch)
+    stepwise.build()
+    at_once.build()
+    found, wanted = dump(stepwise), dump(at_once)
+    for table in TABLES:
+        assert found[table] == wanted[table], table
+    assert modes == [False, True]
+    assert stepwise.case("first")["first_contact_resolved"]
+    all_cases = {row["case_id"] for row in stepwise.query("select case_id from cases")}
+    rebuilt = {row["case_id"] for row in stepwise.query("from intermediate.int_touched_cases")}
+    assert all_cases - rebuilt == {"quick"}
+
+
+def test_what_makes_all_marts_wrong_and_what_does_not(tmp_path: Path) -> None:
     person = {"name": "Ann", "email": "ann@example.com"}
 
-    def mark(*, policies: list[dict[str, Any]] = POLICIES, **team: Any) -> str:
-        teams = [{"name": "Billing", **team}]
-        settings = make_settings(tmp_path, teams=teams, sla_policies=policies)
-        return aggregate.fingerprint(settings)
+    def mark(**changes: Any) -> str:
+        return aggregate.fingerprint(make_settings(tmp_path, **changes))
 
-    assert mark() == mark(members=[person], lead_email="lead@example.com")
-    assert mark() == mark(policies=[])
-    assert mark() != mark(calendar="berlin")
-    assert mark() != mark(groups=["billing"])
+    assert mark() == mark(teams=[{"name": "Billing", "members": [person]}])
+    assert mark() == mark(sla_policies=[], sources=[])
+    assert mark() == mark(calendars=[CHINA], teams=[])
+    zone = {"home": str(tmp_path), "time_zone": "Europe/Berlin", "calendar": "china"}
+    assert mark() != mark(project=zone)
+    assert mark() != mark(project={**zone, "time_zone": "Asia/Shanghai", "calendar": "berlin"})
 
 
 def test_an_unchanged_list_and_another_order_of_service_levels() -> None:
@@ -353,8 +496,8 @@ def test_an_unchanged_list_and_another_order_of_service_levels() -> None:
         {"name": name, "when": {"channel": channel, "tag": []}}
         for name, channel in (("a", ["chat"]), ("b", ["it's"]))
     ]
-    assert aggregate.list_policy_queries(named, named) == []
-    turned = aggregate.list_policy_queries(named, named[::-1])
+    assert config_changes.list_policy_queries(named, named) == []
+    turned = config_changes.list_policy_queries(named, named[::-1])
     assert len(turned) == 2
     assert "channel in ('it''s')" in turned[0]
 

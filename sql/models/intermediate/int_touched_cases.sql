@@ -30,7 +30,10 @@ built as (
 -- Cases whose customer has been joined with another one, or parted from it.
 moved as (
 
-    select built.case_id
+    select
+        built.case_id,
+        built.customer_id as earlier_customer_id,
+        coalesce(identities.customer_id, cases.customer_ref) as customer_id
     from built
     inner join cases on built.case_id = cases.case_id
     left join identities on cases.customer_ref = identities.customer_ref
@@ -47,11 +50,16 @@ changed_customers as (
     semi join run_cases
         on cases.case_id = run_cases.case_id and run_cases.is_changed
     left join identities on cases.customer_ref = identities.customer_ref
-    group by all
+
+    union
+
+    select unnest([customer_id, earlier_customer_id]) as customer_id
+    from moved
 
 ),
 
--- A new case decides whether the customer's earlier ones were settled.
+-- A case that comes, or goes to another customer, decides whether the
+-- customer's earlier ones were settled.
 neighbours as (
 
     select built.case_id
@@ -59,6 +67,22 @@ neighbours as (
     semi join changed_customers
         on built.customer_id = changed_customers.customer_id
     where built.last_solved_at is not null
+
+),
+
+-- Cases of customers of whom service levels now hear something else.
+retold as (
+
+    select built.case_id
+    from built
+    inner join {{ ref('customers') }} as customers
+        on built.customer_id = customers.customer_id
+    left join {{ source('run', 'built_customers') }} as built_customers
+        on customers.customer_id = built_customers.customer_id
+    where
+        customers.segment is distinct from built_customers.segment
+        or customers.do_not_contact
+        is distinct from coalesce(built_customers.do_not_contact, false)
 
 ),
 
@@ -82,6 +106,13 @@ all_touched as (
         case_id,
         true as is_changed
     from neighbours
+
+    union all
+
+    select
+        case_id,
+        true as is_changed
+    from retold
 
 ),
 
