@@ -22,10 +22,9 @@ case {{ metric }}
 {% macro microseconds_until(instant, interval) -%}
 coalesce(
     (round({{ interval }}.minutes_before * 6e7))::bigint
-    + date_diff(
-        'microsecond',
-        {{ interval }}.open_at,
-        least({{ instant }}, {{ interval }}.close_at)
-    ), 0
+    + {{ microseconds_between(
+        interval ~ '.open_at',
+        'least(' ~ instant ~ ', ' ~ interval ~ '.close_at)'
+    ) }}, 0
 )
 {%- endmacro %}

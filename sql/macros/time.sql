@@ -1,6 +1,14 @@
+{#-
+  Microseconds between two instants. What date_diff would say, which asks the
+  time zone first and takes forty times as long.
+#}
+{% macro microseconds_between(start, stop) -%}
+(epoch_us({{ stop }}) - epoch_us({{ start }}))
+{%- endmacro %}
+
 {#- Minutes between two instants, seconds / 60, never a count of boundaries. #}
 {% macro minutes_between(start, stop) -%}
-date_diff('microsecond', {{ start }}, {{ stop }}) / 60e6
+{{ microseconds_between(start, stop) }} / 60e6
 {%- endmacro %}
 
 {#- The local day of an instant. #}
@@ -18,9 +26,8 @@ date_diff('microsecond', {{ start }}, {{ stop }}) / 60e6
 #}
 {% macro microseconds_in_slot(instant, slot) -%}
 {{ slot }}.microseconds_before
-            + greatest(0, date_diff(
-                'microsecond',
-                {{ slot }}.open_at,
-                least({{ instant }}, {{ slot }}.close_at)
-            ))
+            + greatest(0, {{ microseconds_between(
+                slot ~ '.open_at',
+                'least(' ~ instant ~ ', ' ~ slot ~ '.close_at)'
+            ) }})
 {%- endmacro %}

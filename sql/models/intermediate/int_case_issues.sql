@@ -25,15 +25,15 @@ resolutions as (
 ),
 
 -- An event is late if one of its kind that the source numbered before it
--- bears a later instant. Kinds are numbered apart from each other.
+-- bears a later instant; if there is one, some neighbour does. Kinds are
+-- numbered apart from each other.
 numbered as (
 
     select
         case_id,
-        event_at < max(event_at) over (
+        event_at < lag(event_at) over (
             partition by case_id, event_type
-            order by sequence
-            range between unbounded preceding and 1 preceding
+            order by sequence, event_at
         ) as is_late
     from events
     where sequence > 0

@@ -125,7 +125,7 @@ on_calendar_clock as (
     select
         case_id,
         {{ minutes_by_measure(
-            "date_diff('microsecond', started_at, ended_at)", 'minutes'
+            microseconds_between('started_at', 'ended_at'), 'minutes'
         ) }}
     from intervals
     group by case_id

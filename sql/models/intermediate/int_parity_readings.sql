@@ -63,9 +63,9 @@ timed as (
         intervals.metric,
         intervals.cause,
         intervals.reading,
-        sum(date_diff(
-            'microsecond', intervals.started_at, intervals.ended_at
-        )) / 60e6 as minutes,
+        sum({{ microseconds_between(
+            'intervals.started_at', 'intervals.ended_at'
+        ) }}) / 60e6 as minutes,
         sum(date_diff(
             'second',
             intervals.started_at at time zone attributes.time_zone,

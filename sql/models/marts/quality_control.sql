@@ -26,35 +26,18 @@ touched as (
 
 ),
 
-periods as (
-
-    select
-        'day' as period,
-        day as period_date
-    from touched
-
-    union
-
-    select
-        'week' as period,
-        date_trunc('week', day)::date as period_date
-    from touched
-
-),
-
 -- A week is counted anew from all of its days.
 days as (
 
     select distinct
         unnest(
             generate_series(
-                period_date::timestamp,
-                period_date::timestamp + interval 6 days,
+                date_trunc('week', day)::timestamp,
+                date_trunc('week', day)::timestamp + interval 6 days,
                 interval 1 day
             )
         )::date as day
-    from periods
-    where period = 'week'
+    from touched
 
 ),
 
@@ -136,58 +119,50 @@ measured as (
 
 ),
 
-cut as (
+dated as (
 
     select
-        measure,
-        clock,
-        day,
-        amount,
-        unnest([
-            struct_pack(dimension := 'all', member := null::varchar),
-            struct_pack(dimension := 'team', member := team),
-            struct_pack(dimension := 'agent', member := agent_id),
-            struct_pack(dimension := 'channel', member := channel),
-            struct_pack(dimension := 'need', member := need)
-        ], max_depth := 2)
+        *,
+        date_trunc('week', day)::date as week
     from measured
 
 ),
 
-placed as (
+{%- set dimensions = {
+    'all': 'null::varchar', 'team': 'team', 'agent': 'agent_id',
+    'channel': 'channel', 'need': 'need'
+} %}
 
-    select
-        *,
-        unnest([
-            struct_pack(period := 'day', period_date := day),
-            struct_pack(
-                period := 'week', period_date := date_trunc('week', day)::date
-            )
-        ], max_depth := 2)
-    from cut
-
-),
-
+-- Each cut by itself: rows are never multiplied.
 counted as (
 
+    {% for period in ['day', 'week'] -%}
+    {%- set is_last = loop.last -%}
+    {%- for dimension, member in dimensions.items() -%}
     select
         measure,
         clock,
-        period,
-        period_date,
-        dimension,
-        member,
+        '{{ period }}' as period,
+        {{ period }} as period_date,
+        '{{ dimension }}' as dimension,
+        {{ member }} as member,
         count(*) as value_count,
         avg(amount) as mean,
         var_samp(amount) as variance,
-        stddev_samp(amount) as standard_deviation,
+        sqrt(var_samp(amount)) as standard_deviation,
         quantile_cont(amount, [0.5, 0.9]) as quantiles
-    from placed
-    semi join periods
-        on
-            placed.period = periods.period
-            and placed.period_date = periods.period_date
+    from dated
+    {%- if period == 'day' %}
+    where day in (select touched.day from touched)
+    {%- endif %}
     group by all
+    {%- if not (is_last and loop.last) %}
+
+    union all
+
+    {% endif %}
+    {%- endfor %}
+    {%- endfor %}
 
 ),
 

@@ -239,7 +239,7 @@ measured as (
         begun.*,
         if(
             begun.calendar is null,
-            date_diff('microsecond', begun.started_at, begun.stopped_at),
+            {{ microseconds_between('begun.started_at', 'begun.stopped_at') }},
             {{ microseconds_until('begun.stopped_at', 'opening_hours') }}
             - begun.open_before
         ) as microseconds
@@ -315,11 +315,9 @@ breaches as (
                 then due.started_at + to_microseconds(due.microseconds_left)
             when
                 due.due_after - round(opening_hours.minutes_before * 6e7)
-                <= date_diff(
-                    'microsecond',
-                    opening_hours.open_at,
-                    opening_hours.close_at
-                )
+                <= {{ microseconds_between(
+                    'opening_hours.open_at', 'opening_hours.close_at'
+                ) }}
                 then
                     opening_hours.open_at + to_microseconds((
                         due.due_after
