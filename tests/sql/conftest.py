@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +130,29 @@ def add_chats(world: World) -> None:
     )
 
 
+def add_promises(world: World) -> None:
+    """Cases of the service levels beside the first reply, at noon of the 20th."""
+
+    def add(name: str, opened: str, replied: str | None, **values: Any) -> None:
+        world.add_case(name, opened, channel="social", tags=["promised"], **values)
+        if replied:
+            world.add_event(name, replied, "agent_reply")
+
+    add("next reply due", "20 08:00", "20 08:30")
+    world.add_event("next reply due", "20 10:30", "customer_message", "customer")
+    add("due and overdue", "18 06:00", "18 06:10")
+    world.add_event("due and overdue", "20 11:00", "customer_message", "customer")
+    add("resolution overdue", "18 06:00", "18 06:10")
+    world.add_event("resolution overdue", "20 10:00", "agent_reply")
+    add("first reply owed", "18 06:00", None)
+    add("waits for the customer", "20 08:00", "20 08:20", status="pending")
+    world.add_status("waits for the customer", "20 08:30", "new", "pending")
+    add("broken long ago", "01 06:00", "01 06:10")
+    add("promise kept", "20 08:00", "20 08:20", status="solved")
+    world.add_status("promise kept", "20 08:30", "new", "solved")
+    add("spam, promised", "18 06:00", "18 06:10", is_excluded=True, exclusion_reason="spam")
+
+
 def add_answers(world: World) -> None:
     """Answers to surveys, and two customers who are one person."""
     for number, score in enumerate([5, 5, 4, 4, 4, 3, 3, 2, 1, 1]):
@@ -230,6 +254,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> World:
     for add in (
         add_golden_cases,
         add_chats,
+        add_promises,
         add_answers,
         add_deleted,
         add_rated_durations,

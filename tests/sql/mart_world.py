@@ -28,7 +28,7 @@ def at(text: str) -> datetime:
 
 
 def make_settings(home: Path, **changes: Any) -> Settings:
-    """A project in Shanghai with two teams, one of them in Berlin, and two service levels."""
+    """A project in Shanghai with two teams, one of them in Berlin, and three service levels."""
     hours = dict.fromkeys(WEEK, OFFICE_HOURS)
     content: dict[str, Any] = {
         "project": {"home": str(home), "time_zone": "Asia/Shanghai", "calendar": "china"},
@@ -41,6 +41,16 @@ def make_settings(home: Path, **changes: Any) -> Settings:
             {"name": "Europe", "groups": ["eu"], "calendar": "berlin"},
         ],
         "sla_policies": [
+            {
+                "name": "promises",
+                "when": {"tag": ["promised"]},
+                "clock": "calendar",
+                "first_reply": 60,
+                "next_reply": 120,
+                "periodic_update": 600,
+                "requester_wait": 60,
+                "total_resolution": 3000,
+            },
             {
                 "name": "chat",
                 "when": {"channel": ["chat"]},

@@ -63,6 +63,37 @@ def test_first_reply_at_risk_before_and_after_the_breach(golden: World) -> None:
     assert "over the weekend" not in rows
 
 
+def test_sla_at_risk_takes_the_nearest_promise_of_a_case(golden: World) -> None:
+    rows = {row["case_id"]: row for row in find(golden, "sla_at_risk")}
+    assert {name: (row["due_at"], row["reason"]) for name, row in rows.items()} == {
+        "next reply due": (
+            at("20 12:30"), "Next reply due in 30 minutes (target 120 minutes, policy promises).",
+        ),
+        "due and overdue": (
+            at("20 13:00"), "Next reply due in 1 hour (target 120 minutes, policy promises).",
+        ),
+        "resolution overdue": (
+            at("20 08:00"), "Resolution overdue by 4 hours (target 3000 minutes, policy promises).",
+        ),
+    }  # fmt: skip
+    due, overdue = rows["next reply due"], rows["resolution overdue"]
+    assert due["reason_zh"] == "后续回复将在 30 分钟后超时（目标 120 分钟，规则 promises）。"
+    assert overdue["reason_zh"] == "解决已超时 4 小时（目标 3000 分钟，规则 promises）。"
+    assert due["evidence"] == ["next reply due"]
+    assert (due["occurred_at"], overdue["occurred_at"]) == (at("20 10:30"), at("18 06:00"))
+    # 0.4 × normal (0.5) + 0.4 × (1 − 0.5 h / 4 h); what is overdue presses fully
+    assert (due["score"], overdue["score"]) == (0.55, 0.6)
+    assert due["suggested_action"].startswith("Answer the customer")
+    assert overdue["suggested_action"].startswith("Settle the case")
+
+
+def test_first_reply_that_is_owed_makes_no_second_task(golden: World) -> None:
+    rows = golden.query(
+        "select rule from follow_up_candidates where case_id = 'first reply owed' order by all"
+    )
+    assert [row["rule"] for row in rows] == ["first_reply_at_risk"]
+
+
 @pytest.mark.parametrize(
     ("hours", "english", "chinese"),
     [
