@@ -402,6 +402,8 @@ def write_built_views(
         days += (
             f" union all select case_id, unnest([{answered}]) "
             "from main.survey_responses inner join main.cases using (case_id)"
+            f" union all select case_id, {list_local_days(['reviewed_at'])} "
+            "from main.quality_review_ratings inner join main.cases using (case_id)"
         )
     con.execute(f"create or replace view run.built_days as {days}")
     # Who the customer is matters only to some service levels; else nobody has changed.
