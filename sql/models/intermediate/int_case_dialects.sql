@@ -221,26 +221,8 @@ intervals as (
 -- takes the last one before the event for the whole of the time.
 pieces as (
 
-    select
-        intervals.case_id,
-        intervals.measure,
-        intervals.dialect,
-        calendars.calendar,
-        greatest(intervals.started_at, calendars.started_at) as started_at,
-        least(
-            intervals.ended_at,
-            coalesce(calendars.ended_at, intervals.ended_at)
-        ) as ended_at
-    from intervals
-    inner join calendars on intervals.case_id = calendars.case_id
-    where
-        intervals.dialect = 'fivetran'
-        and calendars.calendar is not null
-        and intervals.ended_at >= calendars.started_at
-        and (
-            calendars.ended_at is null
-            or intervals.started_at < calendars.ended_at
-        )
+    {{ cut_at_calendars('intervals', 'calendars') }}
+    where intervals.dialect = 'fivetran'
 
     union all
 
@@ -266,14 +248,7 @@ pieces as (
 
 bounds as (
 
-    select
-        case_id,
-        measure,
-        dialect,
-        calendar,
-        unnest([ended_at, started_at]) as instant,
-        unnest([1, -1]) as sign
-    from pieces
+    {{ list_bounds('pieces') }}
 
 ),
 
@@ -282,14 +257,12 @@ counted as (
     select
         bounds.case_id,
         bounds.measure || '_' || bounds.dialect as reading,
-        bounds.sign * (
-            {{ microseconds_in_slot('bounds.instant', 'slots') }}
-        ) as microseconds
+        {{ microseconds_of_bound('bounds', 'slots') }} as microseconds
     from bounds
     inner join slots
         on
             bounds.calendar = slots.calendar
-            and epoch_us(bounds.instant) // 3600000000 = slots.hour
+            and {{ is_in_slot('bounds.instant', 'slots') }}
 
 ),
 

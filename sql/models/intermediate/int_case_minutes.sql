@@ -70,27 +70,9 @@ pieces as (
 
 ),
 
--- Open minutes of an interval: those until its end less those until its
--- start, counted from the beginning of the calendar.
 bounds as (
 
-    select
-        case_id,
-        measure,
-        calendar,
-        ended_at as instant,
-        1 as sign
-    from pieces
-
-    union all
-
-    select
-        case_id,
-        measure,
-        calendar,
-        started_at as instant,
-        -1 as sign
-    from pieces
+    {{ list_bounds('pieces') }}
 
 ),
 
@@ -99,14 +81,12 @@ counted as (
     select
         bounds.case_id,
         bounds.measure,
-        bounds.sign * (
-            {{ microseconds_in_slot('bounds.instant', 'slots') }}
-        ) as microseconds
+        {{ microseconds_of_bound('bounds', 'slots') }} as microseconds
     from bounds
     inner join slots
         on
             bounds.calendar = slots.calendar
-            and epoch_us(bounds.instant) // 3600000000 = slots.hour
+            and {{ is_in_slot('bounds.instant', 'slots') }}
 
 ),
 

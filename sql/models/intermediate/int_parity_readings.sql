@@ -119,14 +119,7 @@ opening_calendars as (
 
 bounds as (
 
-    select
-        case_id,
-        metric,
-        cause,
-        reading,
-        unnest([ended_at, started_at]) as instant,
-        unnest([1, -1]) as sign
-    from intervals
+    {{ list_bounds('intervals') }}
 
 ),
 
@@ -143,11 +136,9 @@ on_each_calendar as (
             and slots.calendar = opening_calendars.calendar,
             '', slots.slip
         ) as slip,
-        sum(bounds.sign * (
-            {{ microseconds_in_slot('bounds.instant', 'slots') }}
-        )) / 60e6 as minutes
+        sum({{ microseconds_of_bound('bounds', 'slots') }}) / 60e6 as minutes
     from bounds
-    inner join slots on epoch_us(bounds.instant) // 3600000000 = slots.hour
+    inner join slots on {{ is_in_slot('bounds.instant', 'slots') }}
     left join opening_calendars on bounds.case_id = opening_calendars.case_id
     where
         slots.slip = 'calendar_choice'
@@ -167,39 +158,14 @@ moved_cases as (
 -- Each moment on the calendar in force, for cases that were handed over.
 pieces as (
 
-    select
-        intervals.case_id,
-        intervals.metric,
-        intervals.cause,
-        intervals.reading,
-        case_calendars.calendar,
-        greatest(intervals.started_at, case_calendars.started_at)
-            as started_at,
-        least(
-            intervals.ended_at,
-            coalesce(case_calendars.ended_at, intervals.ended_at)
-        ) as ended_at
-    from intervals
-    inner join case_calendars
-        on
-            intervals.case_id = case_calendars.case_id
-            and case_calendars.calendar is not null
-            and intervals.ended_at >= case_calendars.started_at
-            and (
-                case_calendars.ended_at is null
-                or intervals.started_at < case_calendars.ended_at
-            )
+    {{ cut_at_calendars('intervals', 'case_calendars') }}
     where intervals.case_id in (select case_id from moved_cases)
 
 ),
 
 piece_bounds as (
 
-    select
-        * exclude (started_at, ended_at),
-        unnest([ended_at, started_at]) as instant,
-        unnest([1, -1]) as sign
-    from pieces
+    {{ list_bounds('pieces') }}
 
 ),
 
@@ -210,15 +176,14 @@ on_calendars_in_turn as (
         piece_bounds.metric,
         piece_bounds.cause,
         piece_bounds.reading,
-        sum(piece_bounds.sign * (
-            {{ microseconds_in_slot('piece_bounds.instant', 'slots') }}
-        )) / 60e6 as minutes
+        sum({{ microseconds_of_bound('piece_bounds', 'slots') }}) / 60e6
+            as minutes
     from piece_bounds
     inner join slots
         on
             piece_bounds.calendar = slots.calendar
             and slots.slip = 'calendar_choice'
-            and epoch_us(piece_bounds.instant) // 3600000000 = slots.hour
+            and {{ is_in_slot('piece_bounds.instant', 'slots') }}
     group by all
 
 ),
