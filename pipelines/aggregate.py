@@ -351,17 +351,20 @@ def write_touched(con: duckdb.DuckDBPyConnection, run: Run, consumed: Consumed |
     files = list_files(run.lake)
     if consumed is None:
         changed = set(files)
-        cases = "select case_id, true as is_changed from lake.cases"
+        cases = "select case_id, true as is_changed, true as is_told_anew from lake.cases"
     else:
         changed = {key for key, path in files.items() if consumed.files.get(key) != path}
         changed |= set(consumed.files) - set(files)
-        queries = list_touched_queries(run, consumed, files, changed)
-        queries += list_policy_queries(consumed.policies, list_policies(run.settings))
+        told = " union all ".join(list_touched_queries(run, consumed, files, changed))
+        cases = f"select case_id, is_changed, is_changed as is_told_anew from ({told})"
+        queries = list_policy_queries(consumed.policies, list_policies(run.settings))
         queries += list_team_queries(con) + list_calendar_queries(con)
-        cases = " union all ".join(queries)
+        for query in queries:
+            cases += f" union all select case_id, is_changed, false from ({query})"
     con.execute(
         "create or replace table run.touched_cases as "
-        f"select case_id, bool_or(is_changed) as is_changed from ({cases}) "
+        "select case_id, bool_or(is_changed) as is_changed, bool_or(is_told_anew) as is_told_anew "
+        f"from ({cases}) "
         "semi join lake.cases using (case_id) group by case_id"
     )
     days = [{"day": day} for day in sorted(list_touched_days(run, consumed, changed))]

@@ -48,7 +48,7 @@ changed_customers as (
     select coalesce(identities.customer_id, cases.customer_ref) as customer_id
     from cases
     semi join run_cases
-        on cases.case_id = run_cases.case_id and run_cases.is_changed
+        on cases.case_id = run_cases.case_id and run_cases.is_told_anew
     left join identities on cases.customer_ref = identities.customer_ref
 
     union
