@@ -35,6 +35,7 @@ MAX_WAIT_SECONDS = 3600.0  # a longer wait is an error that names the hour: the 
 MINUTE_SECONDS = 60.0
 TIMEOUT_SECONDS = 60.0
 ATTEMPTS = 8
+NEVER_REPEATED = (501, 505)  # what a server does not do at all
 TOLD_FROM_SECONDS = 1.0  # shorter waits are not worth a line
 CLOCK_MARGIN_SECONDS = 0.1  # kept behind the end of a closed window
 # Secrets come from our own connections. dlt would start Airflow to look for its: 1.3 s and 100 MB.
@@ -242,7 +243,8 @@ def make_client(
 ) -> RESTClient:
     """A client that asks again after limits, 5xx, lost connections and pages that broke off.
 
-    ``not_repeated``: statuses of 5xx that the caller answers with another request.
+    ``not_repeated``: statuses of 5xx that the caller answers with another request. What a server
+    does not do at all (501, 505) is not asked for again either.
     Between attempts it waits at least as long as the answer asked for. Errors are raised by the
     REST client after the last attempt; ``explain_http_errors`` puts them into one line.
     """
@@ -263,7 +265,7 @@ def make_client(
         request_max_retry_delay=30,
         respect_retry_after_header=False,  # the pace does, also for vendors with other headers
         retry_condition=must_repeat,
-        status_codes=[code for code in DEFAULT_RETRY_STATUS if code not in not_repeated],
+        status_codes=sorted({*DEFAULT_RETRY_STATUS} - {*not_repeated, *NEVER_REPEATED}),
     ).session
     adapter = PacedAdapter(pace)
     session.mount("http://", adapter)
