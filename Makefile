@@ -43,7 +43,8 @@ ui: $(STAMP)  ## Airflow with its web page and schedules, until Ctrl-C (CONFIG=m
 
 .PHONY: test
 test: $(STAMP)  ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@# In the order of the files: few tests of many minutes come first, not last on one processor.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: check
 check: $(STAMP)  ## exactly what CI runs: lint, types, imports, SQL, tests
