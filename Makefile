@@ -43,8 +43,7 @@ ui: $(STAMP)  ## Airflow with its web page and schedules, until Ctrl-C (CONFIG=m
 
 .PHONY: test
 test: $(STAMP)  ## the whole test suite
-	@# In the order of the files: few tests of many minutes come first, not last on one processor.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: check
 check: $(STAMP)  ## exactly what CI runs: lint, types, imports, SQL, tests
